@@ -1,0 +1,1 @@
+//! The clearing engine: a pure function of the journaled events.

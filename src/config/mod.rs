@@ -1,0 +1,1 @@
+//! Settings, the directory of participants, hardware profiles.

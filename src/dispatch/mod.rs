@@ -1,0 +1,1 @@
+//! Dispatch: which link, when, and what could not be sent.

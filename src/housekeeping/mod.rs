@@ -1,0 +1,1 @@
+//! The cold thread: segment preparation, windows by schedule, admin.

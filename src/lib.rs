@@ -1,0 +1,32 @@
+//! Clearway: the clearing switch of a retail-payment scheme.
+//!
+//! This is the map of the house. A room imports only from lower floors.
+//!
+//! | floor | room | what lives there |
+//! |---|---|---|
+//! | 5 | `main.rs`, [`cli`] | commands, thin |
+//! | 4 | [`switch`], [`housekeeping`] | puts agents on cores as the profile says; the cold thread |
+//! | 4 | [`sim`], [`measure`], [`doctor`] | simulated participants with books of their own; `clearway bench`; host checks |
+//! | 3 | [`link`], [`sequencer`], [`dispatch`], [`audit`] | the stages; the auditor, which imports floors 0 and 1 only |
+//! | 2 | [`clearing`] | engine, payment, participant, cover, window, timer, duplicates, outbox |
+//! | 1 | [`journal`], [`io`], [`agent`], [`config`] | the log; drivers; duty cycle, idle, rings, pinning; settings |
+//! | 0 | [`wire`], [`domain`], [`memory`] | frames, events, hand-offs; ids, money, codes, time; huge-page arrays |
+
+pub mod agent;
+pub mod audit;
+pub mod clearing;
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod doctor;
+pub mod domain;
+pub mod housekeeping;
+pub mod io;
+pub mod journal;
+pub mod link;
+pub mod measure;
+pub mod memory;
+pub mod sequencer;
+pub mod sim;
+pub mod switch;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Links: sessions, and the agent that owns the sockets.

@@ -1,0 +1,3 @@
+//! The `clearway` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Large arrays in huge pages, and prefetch.

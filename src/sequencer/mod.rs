@@ -1,0 +1,1 @@
+//! The sequencer: event numbers, the clock, the append position.

@@ -1,0 +1,1 @@
+//! Simulated institutions and banks, with books of their own.

@@ -1,0 +1,1 @@
+//! The switch: puts the agents on cores as the profile says.

@@ -1,0 +1,216 @@
+//! What stages hand each other through rings: small descriptors, by value.
+
+use super::event::WindowEvent;
+use super::frame::{Frame, Template};
+use super::session::TerminateCode;
+use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
+
+/// A receive buffer of a link agent's driver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BufferRef {
+    /// The link agent.
+    pub agent: u8,
+    /// The buffer, within its driver's pool.
+    pub buffer: u16,
+}
+
+/// Whole, checked frames of one class, back to back in a receive buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameRun {
+    /// Where they lie; the sequencer gives the buffer back when it has copied them.
+    pub buffer: BufferRef,
+    /// First byte, from the start of the buffer.
+    pub start: u32,
+    /// End, from the start of the buffer.
+    pub end: u32,
+    /// The link they came on.
+    pub link: LinkId,
+    /// The participant whose session it is.
+    pub participant: ParticipantIndex,
+    /// When they were received.
+    pub received: UtcNanos,
+}
+
+/// Link agents, dispatch, housekeeping → sequencer.
+#[derive(Clone, Copy, Debug)]
+pub enum Intake {
+    /// Payment requests or replies.
+    Frames(FrameRun),
+    /// A request of which no byte was handed to the kernel.
+    NotSent {
+        /// The payment.
+        id: PaymentId,
+        /// 31 or 32.
+        code: Code,
+    },
+    /// A window opens, closes or settles.
+    Window(WindowEvent),
+}
+
+/// Clearing → dispatch.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    /// Send this accepted request to its bank.
+    Forward {
+        /// The payment's slot, by which its credit is given back.
+        slot: PaymentSlot,
+        /// The bank.
+        responder: ParticipantIndex,
+        /// Where the request's record payload lies in the journal.
+        position: u64,
+        /// When it was accepted: Tq counts from here.
+        accepted: UtcNanos,
+        /// Tq of the bank, nanoseconds.
+        wait_ns: u64,
+    },
+    /// Send this frame.
+    Frame(EffectFrame),
+    /// A payment needs its place on the bank's link no more.
+    Release {
+        /// The payment's slot.
+        slot: PaymentSlot,
+    },
+    /// A link broke the rules.
+    Cut {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        code: TerminateCode,
+    },
+}
+
+/// A frame toward a participant, header and CRC still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct EffectFrame {
+    /// The participant.
+    pub to: ParticipantIndex,
+    /// The link it would best go by, or [`LinkId::NONE`].
+    pub via: LinkId,
+    /// What it is; gives the length.
+    pub template: Template,
+    /// The frame.
+    pub bytes: [u8; 96],
+}
+
+impl EffectFrame {
+    /// Wraps a frame of at most 96 bytes.
+    #[must_use]
+    #[inline]
+    pub fn new<F: Frame>(to: ParticipantIndex, via: LinkId, frame: &F) -> Self {
+        const { assert!(size_of::<F>() <= 96) };
+        let mut bytes = [0; 96];
+        bytes[..size_of::<F>()].copy_from_slice(bytemuck::bytes_of(frame));
+        Self {
+            to,
+            via,
+            template: F::TEMPLATE,
+            bytes,
+        }
+    }
+}
+
+/// Dispatch → link agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound {
+    /// The link.
+    pub link: LinkId,
+    /// What to do.
+    pub what: OutboundKind,
+}
+
+/// What a link agent is to do.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "ring entries are by value: nothing is allocated on the hot path"
+)]
+pub enum OutboundKind {
+    /// Copy this request out of the journal and send it.
+    Journaled {
+        /// Where the record's payload lies.
+        position: u64,
+        /// Not to be sent after this time.
+        deadline: UtcNanos,
+    },
+    /// Send this request, which waited in dispatch.
+    Waited {
+        /// The sealed frame.
+        frame: [u8; 128],
+        /// Not to be sent after this time.
+        deadline: UtcNanos,
+    },
+    /// Seal and send this frame.
+    Frame {
+        /// What it is; gives the length.
+        template: Template,
+        /// The frame.
+        bytes: [u8; 96],
+    },
+    /// Everything before this journal position has been handed over: note it when you come to this entry.
+    Mark {
+        /// The position.
+        position: u64,
+    },
+    /// Tell the peer why and close.
+    Cut {
+        /// Why.
+        code: TerminateCode,
+    },
+}
+
+/// Link agent → dispatch.
+#[derive(Clone, Copy, Debug)]
+pub enum LinkChange {
+    /// A link is established.
+    Up {
+        /// The link.
+        link: LinkId,
+        /// Whose it is.
+        participant: ParticipantIndex,
+        /// Requests it may hold unanswered.
+        in_flight_max: u32,
+        /// Requests a second it takes; 0 = no limit.
+        per_second_max: u32,
+    },
+    /// Its contract changed.
+    Contract {
+        /// The link.
+        link: LinkId,
+        /// Requests it may hold unanswered.
+        in_flight_max: u32,
+        /// Requests a second it takes; 0 = no limit.
+        per_second_max: u32,
+    },
+    /// It is gone.
+    Down {
+        /// The link.
+        link: LinkId,
+    },
+}
+
+/// Link agent → clearing, by a bounded path of its own: questions that are not events.
+#[derive(Clone, Copy, Debug)]
+pub enum Query {
+    /// A participant asks about a payment.
+    Inquiry {
+        /// The link it came on.
+        link: LinkId,
+        /// Who asks.
+        participant: ParticipantIndex,
+        /// About which payment.
+        id: PaymentId,
+        /// The asker's own number.
+        reference: u64,
+    },
+    /// A participant wants words again.
+    Words {
+        /// The link they go to.
+        link: LinkId,
+        /// Whose words.
+        participant: ParticipantIndex,
+        /// The first.
+        from_word: u64,
+        /// How many at most.
+        count: u32,
+    },
+}
