@@ -6,6 +6,7 @@
 
 mod composite;
 mod idle;
+pub mod process;
 mod ring;
 mod runner;
 mod wakeup;
