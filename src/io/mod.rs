@@ -4,6 +4,10 @@
 //! [`HEADROOM`] bytes before the place where the kernel writes, so that the reader can put the unfinished end of the
 //! last buffer in front of the new bytes and read on without a seam.
 
+mod share;
+
+pub use share::BufferShare;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
