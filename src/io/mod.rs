@@ -15,8 +15,26 @@ use std::time::Duration;
 
 use crate::agent::Wakeup;
 
+mod choice;
+mod numbers;
+mod poll;
+mod pool;
+mod provided;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod uring;
+mod uring_setup;
+
+pub use choice::{BackendChoice, OpenError, open};
+pub use pool::ReceivePool;
+pub use uring_setup::UringError;
+
 /// Bytes in front of each receive buffer that belong to the reader.
 pub const HEADROOM: usize = 256;
+
+/// The longest time that completions are gathered before they are handed over.
+const GATHER_TIME_MAX: Duration = Duration::from_micros(100);
 
 /// A connection's number within its driver; dense, used again after [`Completion::Closed`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,7 +111,7 @@ pub struct DriverOptions {
     pub receive_bytes: u32,
     /// Receive buffers in each of the two groups; a power of two.
     pub receive_buffers: u16,
-    /// Bytes gathered at most before completions are handed over, so that a flood can't keep the loop from sending.
+    /// Completions gathered at most before they are handed over, so that a flood can't keep the loop from sending.
     pub gather_completions: u32,
     /// Kernel polling thread (io_uring only): needs a core of its own.
     pub sqpoll: bool,
