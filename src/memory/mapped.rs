@@ -106,8 +106,7 @@ impl MappedMemory {
 
     fn fault_in(&self) -> io::Result<()> {
         // SAFETY: the range is ours; populating it changes no byte.
-        let refused =
-            unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_POPULATE_WRITE) } != 0;
+        let refused = unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_POPULATE_WRITE) } != 0;
         if !refused {
             return Ok(());
         }
@@ -146,7 +145,11 @@ mod tests {
             let memory = MappedMemory::new(bytes, false).unwrap();
             assert!(memory.len() >= bytes && memory.len() < bytes + PAGE_BYTES);
             assert!(!memory.locked());
-            let alignment = if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { PAGE_BYTES };
+            let alignment = if bytes >= HUGE_PAGE_BYTES {
+                HUGE_PAGE_BYTES
+            } else {
+                PAGE_BYTES
+            };
             assert_eq!(memory.as_ptr() as usize % alignment, 0);
             // SAFETY: the whole mapping, held by this test alone.
             let all = unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.len()) };

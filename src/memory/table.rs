@@ -172,7 +172,13 @@ mod tests {
         assert_eq!(table.len(), count);
         assert_eq!(table.capacity(), 4 * ChunkedTable::<[u64; 6]>::CHUNK_ELEMENTS);
         assert_eq!(table[count - 1], [count as u64 - 1; 6]);
-        assert!(table.iter().skip(1).enumerate().all(|(index, element)| element[5] == index as u64 + 1));
+        assert!(
+            table
+                .iter()
+                .skip(1)
+                .enumerate()
+                .all(|(index, element)| element[5] == index as u64 + 1)
+        );
     }
 
     #[test]
