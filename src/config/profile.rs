@@ -165,6 +165,22 @@ impl Profile {
         messages
     }
 
+    /// Checks that the drivers hold as many links as the settings allow.
+    ///
+    /// # Errors
+    /// When all link agents together have fewer connections.
+    pub fn check_connections(&self, links_max: u32) -> Result<(), ConfigError> {
+        let connections = u64::from(self.driver.connections_max) * u64::from(self.link_agents);
+        if u64::from(links_max) <= connections {
+            return Ok(());
+        }
+        Err(ConfigError::Unfit(format!(
+            "profile {}: {} link agents with connections_max = {} hold {connections} links, and the settings allow max = \
+             {links_max} under [links]; raise connections_max in the profile or lower max in the settings",
+            self.name, self.link_agents, self.driver.connections_max
+        )))
+    }
+
     /// Checks that the live tail holds what the scheme's residency bound asks for.
     ///
     /// # Errors
