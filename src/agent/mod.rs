@@ -4,14 +4,20 @@
 //! puts agents on threads; several on one thread are a [`CompositeAgent`]. A thread with nothing to do follows its
 //! [`IdleStrategy`]; one that parks is woken by its peers through its [`Wakeup`].
 
+mod bucket;
+mod clock;
 mod composite;
+mod gate;
 mod idle;
 pub mod process;
 mod ring;
 mod runner;
 mod wakeup;
 
+pub use bucket::Bucket;
+pub use clock::{SwitchClock, wall_clock};
 pub use composite::CompositeAgent;
+pub use gate::{IntakeGate, IntakeState};
 pub use idle::IdleStrategy;
 pub use ring::Ring;
 pub use runner::{AgentThread, Placement, ScheduleClass, StopFlag, spawn};

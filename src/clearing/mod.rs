@@ -1,1 +1,24 @@
 //! The clearing engine: a pure function of the journaled events.
+//!
+//! [`Engine::apply`] takes one event and says, through an [`Outlet`], what must leave the switch. It performs no I/O,
+//! reads no clock, draws no randomness and never depends on the iteration order of a map: the same events give the same
+//! [`Engine::state_hash`], live and in replay. The only time it knows is the event's.
+//!
+//! Floor 2: imports the domain, wire and memory, nothing else.
+
+mod duplicates;
+mod engine;
+mod figures;
+mod outbox;
+mod participant;
+mod payment;
+mod query;
+mod reversal;
+mod state_hash;
+mod timer;
+mod window;
+
+pub use engine::{Breach, Engine, Event, Outlet};
+pub use figures::Figures;
+pub use query::{LedgerSnapshot, ParticipantSnapshot, WindowSnapshot};
+pub use state_hash::StateHash;

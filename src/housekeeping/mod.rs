@@ -1,1 +1,13 @@
-//! The cold thread: segment preparation, windows by schedule, admin.
+//! The cold thread: segments ahead, windows by schedule, and what operators ask through the admin socket.
+//!
+//! No other stage ever waits for it.
+
+mod admin;
+mod agent;
+mod desk;
+mod status;
+
+pub use admin::AdminServer;
+pub use agent::{Housekeeping, HousekeepingParts, Wishes};
+pub use desk::{Desk, SnapshotDesk};
+pub use status::{LedgerView, StatusSource, participants_json, status_json, windows_json};

@@ -4,9 +4,9 @@
 //! [`HEADROOM`] bytes before the place where the kernel writes, so that the reader can put the unfinished end of the
 //! last buffer in front of the new bytes and read on without a seam.
 
-mod stream;
+mod share;
 
-pub use stream::{Stream, StreamEvents};
+pub use share::BufferShare;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,8 +15,28 @@ use std::time::Duration;
 
 use crate::agent::Wakeup;
 
+mod choice;
+mod numbers;
+mod poll;
+mod pool;
+mod provided;
+mod socket;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod uring;
+mod uring_setup;
+
+pub use choice::{BackendChoice, OpenError, open};
+pub use pool::ReceivePool;
+pub use stream::{Stream, StreamEvents};
+pub use uring_setup::UringError;
+
 /// Bytes in front of each receive buffer that belong to the reader.
 pub const HEADROOM: usize = 256;
+
+/// The longest time that completions are gathered before they are handed over.
+const GATHER_TIME_MAX: Duration = Duration::from_micros(100);
 
 /// A connection's number within its driver; dense, used again after [`Completion::Closed`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,7 +113,7 @@ pub struct DriverOptions {
     pub receive_bytes: u32,
     /// Receive buffers in each of the two groups; a power of two.
     pub receive_buffers: u16,
-    /// Bytes gathered at most before completions are handed over, so that a flood can't keep the loop from sending.
+    /// Completions gathered at most before they are handed over, so that a flood can't keep the loop from sending.
     pub gather_completions: u32,
     /// Kernel polling thread (io_uring only): needs a core of its own.
     pub sqpoll: bool,

@@ -1,1 +1,310 @@
 //! The sequencer: event numbers, the clock, the append position.
+//!
+//! It copies each frame once, from the buffer it was received in into the journal, and gives it number and time. Replies,
+//! NotSent and windows go first, through a ring that is never refused; requests go second and only they push back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::agent::{Agent, AgentError, Ring, SwitchClock, Wakeup};
+use crate::domain::{Code, MILLISECOND, PaymentId, UtcNanos};
+use crate::io::BufferShare;
+use crate::journal::{Appender, Full};
+use crate::wire::{
+    FrameRun, Intake, IntakeStamp, NotSentEvent, PaymentRequest, RecordKind, Reply, ReplyEvent, RequestEvent,
+    WindowEvent,
+};
+
+/// Frames taken per duty cycle and ring, so that no loop keeps others from their turn for long.
+const FRAMES_PER_CYCLE: usize = 8_192;
+/// What one open payment may still append: a reply, a status reply, a NotSent.
+const BYTES_PER_OPEN_PAYMENT: u64 = 320;
+/// Room kept beside that for ticks, windows and groups.
+const ROOM_RESERVED_BYTES: u64 = 256 * 1024;
+/// After this long without an append the closing Group is written.
+const QUIET_NS: u64 = 2 * MILLISECOND;
+
+/// What clearing tells the sequencer.
+#[derive(Debug)]
+pub struct LedgerPulse {
+    /// The earliest deadline at which a timer changes something, UTC nanoseconds; `u64::MAX` = none.
+    pub next_deadline_ns: AtomicU64,
+    /// Payments not final.
+    pub open_payments: AtomicU64,
+}
+
+impl Default for LedgerPulse {
+    fn default() -> Self {
+        Self {
+            next_deadline_ns: AtomicU64::new(u64::MAX),
+            open_payments: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What the sequencer is made of.
+pub struct SequencerParts {
+    /// The journal's append position.
+    pub appender: Appender,
+    /// Payment requests.
+    pub requests: Arc<Ring<Intake>>,
+    /// Everything else.
+    pub priority: Arc<Ring<Intake>>,
+    /// The receive buffers of each link agent.
+    pub shares: Vec<Arc<BufferShare>>,
+    /// Wakes link agents whose buffers went home.
+    pub homes: Vec<Arc<Ring<u16>>>,
+    /// The clock; the sequencer alone slews it.
+    pub clock: SwitchClock,
+    /// What clearing tells.
+    pub pulse: Arc<LedgerPulse>,
+    /// The syncer's wake-up.
+    pub syncer: Arc<Wakeup>,
+}
+
+/// The sequencer.
+pub struct Sequencer {
+    parts: SequencerParts,
+    held_request: Option<FrameRun>,
+    held_priority: Option<Intake>,
+    /// The last time given to an event.
+    time: UtcNanos,
+    appended_at: UtcNanos,
+    slewed_at: UtcNanos,
+    quiet: bool,
+}
+
+impl Sequencer {
+    /// A sequencer that goes on after an event of time `last_time`.
+    #[must_use]
+    pub fn new(parts: SequencerParts, last_time: UtcNanos) -> Self {
+        let now = parts.clock.now();
+        Self {
+            parts,
+            held_request: None,
+            held_priority: None,
+            time: last_time,
+            appended_at: now,
+            slewed_at: now,
+            quiet: false,
+        }
+    }
+
+    fn take_priority(&mut self) -> usize {
+        let mut work = 0;
+        while work < FRAMES_PER_CYCLE {
+            let Some(intake) = self.held_priority.take().or_else(|| self.parts.priority.pop()) else {
+                break;
+            };
+            let (done, rest) = self.append(intake);
+            work += done;
+            if rest.is_some() {
+                self.held_priority = rest;
+                break;
+            }
+        }
+        work
+    }
+
+    fn take_requests(&mut self) -> usize {
+        let open = self.parts.pulse.open_payments.load(Ordering::Relaxed);
+        let mut reserve = open * BYTES_PER_OPEN_PAYMENT + ROOM_RESERVED_BYTES;
+        let mut work = 0;
+        while work < FRAMES_PER_CYCLE {
+            if self.held_request.is_none() {
+                match self.parts.requests.pop() {
+                    Some(Intake::Frames(run)) => self.held_request = Some(run),
+                    Some(Intake::NotSent { .. } | Intake::Window(_)) => unreachable!("requests alone push back"),
+                    None => break,
+                }
+            }
+            let Some(run) = self.held_request.take() else { break };
+            let frames = (run.end - run.start) as u64 / size_of::<PaymentRequest>() as u64;
+            reserve += frames * BYTES_PER_OPEN_PAYMENT;
+            if self.parts.appender.room() < reserve {
+                self.held_request = Some(run);
+                break;
+            }
+            let (done, rest) = self.append(Intake::Frames(run));
+            work += done;
+            if let Some(Intake::Frames(rest)) = rest {
+                self.held_request = Some(rest);
+                break;
+            }
+        }
+        work
+    }
+
+    /// Appends what fits; gives back the rest when the journal is full.
+    fn append(&mut self, intake: Intake) -> (usize, Option<Intake>) {
+        match intake {
+            Intake::Frames(run) => {
+                let (done, rest) = self.append_frames(run);
+                (done, rest.map(Intake::Frames))
+            }
+            Intake::NotSent { id, code } => match self.append_not_sent(id, code) {
+                Ok(()) => (1, None),
+                Err(Full) => (0, Some(intake)),
+            },
+            Intake::Window(event) => match self.append_window(&event) {
+                Ok(()) => (1, None),
+                Err(Full) => (0, Some(intake)),
+            },
+        }
+    }
+
+    fn append_frames(&mut self, run: FrameRun) -> (usize, Option<FrameRun>) {
+        let share = &self.parts.shares[run.buffer.agent as usize];
+        let (appender, time) = (&mut self.parts.appender, self.time);
+        let (start, end) = (run.start as usize, run.end as usize);
+        let (done, at) = share.read(run.buffer.buffer, start, end, |bytes| {
+            let (mut done, mut at) = (0, 0);
+            while at < bytes.len() {
+                let length = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+                let frame = &bytes[at..at + length];
+                let appended = if length == size_of::<PaymentRequest>() {
+                    append_request(appender, time, &run, frame)
+                } else {
+                    append_reply(appender, time, &run, frame)
+                };
+                if appended.is_err() {
+                    break;
+                }
+                done += 1;
+                at += length;
+            }
+            (done, at)
+        });
+        if at == end - start {
+            share.let_go(run.buffer.buffer);
+            return (done, None);
+        }
+        (
+            done,
+            Some(FrameRun {
+                start: run.start + at as u32,
+                ..run
+            }),
+        )
+    }
+
+    fn append_not_sent(&mut self, id: PaymentId, code: Code) -> Result<(), Full> {
+        let event = NotSentEvent::new(id, code);
+        let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(&event));
+        self.parts
+            .appender
+            .append(RecordKind::NotSent, self.time, size_of::<NotSentEvent>(), write)
+            .map(|_| ())
+    }
+
+    fn append_window(&mut self, event: &WindowEvent) -> Result<(), Full> {
+        let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(event));
+        self.parts
+            .appender
+            .append(RecordKind::Window, self.time, size_of::<WindowEvent>(), write)
+            .map(|_| ())
+    }
+
+    /// Journals that time has passed, when a timer is due and nothing else said so.
+    fn tick(&mut self, appended: usize) -> usize {
+        let due = self.parts.pulse.next_deadline_ns.load(Ordering::Acquire);
+        if appended > 0 || self.time.0 < due || self.appended_at.0 >= due {
+            return 0;
+        }
+        usize::from(
+            self.parts
+                .appender
+                .append(RecordKind::Tick, self.time, 0, |_| {})
+                .is_ok(),
+        )
+    }
+}
+
+fn append_request(appender: &mut Appender, time: UtcNanos, run: &FrameRun, frame: &[u8]) -> Result<(), Full> {
+    let write = |payload: &mut [u8]| {
+        payload.copy_from_slice(frame);
+        let crc = u32::from_le_bytes([frame[12], frame[13], frame[14], frame[15]]);
+        let stamp = IntakeStamp {
+            received_ns: run.received.0,
+            link: run.link.0,
+            crc,
+        };
+        payload[..size_of::<IntakeStamp>()].copy_from_slice(bytemuck::bytes_of(&stamp));
+    };
+    appender
+        .append(RecordKind::Request, time, size_of::<RequestEvent>(), write)
+        .map(|_| ())
+}
+
+fn append_reply(appender: &mut Appender, time: UtcNanos, run: &FrameRun, frame: &[u8]) -> Result<(), Full> {
+    let write = |payload: &mut [u8]| {
+        let reply: Reply = bytemuck::pod_read_unaligned(frame);
+        let event = ReplyEvent {
+            received_ns: run.received.0,
+            link: run.link.0,
+            sender: run.participant.0,
+            reserved: 0,
+            body: reply.body,
+        };
+        payload.copy_from_slice(bytemuck::bytes_of(&event));
+    };
+    appender
+        .append(RecordKind::Reply, time, size_of::<ReplyEvent>(), write)
+        .map(|_| ())
+}
+
+impl Agent for Sequencer {
+    fn do_work(&mut self) -> Result<usize, AgentError> {
+        let now = self.parts.clock.now();
+        self.time = self.time.max(now);
+        if now.since(self.slewed_at) >= 250 * MILLISECOND {
+            self.slewed_at = now;
+            if let Some(difference_ns) = self.parts.clock.slew() {
+                tracing::warn!(
+                    difference_ms = difference_ns / MILLISECOND as i64,
+                    "the wall clock is away from the switch's clock: steps are not followed, check time synchronisation"
+                );
+            }
+        }
+        let mut work = self.take_priority();
+        let requests = self.take_requests();
+        if work + requests > 0 {
+            for home in &self.parts.homes {
+                home.notify();
+            }
+        }
+        work += requests;
+        work += self.tick(work);
+        if work > 0 {
+            (self.appended_at, self.quiet) = (self.time, false);
+        } else if !self.quiet && now.since(self.appended_at) >= QUIET_NS {
+            // Nothing came for a while: once all is durable, one closing Group says so.
+            let positions = self.parts.appender.positions();
+            if positions.durable() == positions.appended() {
+                self.quiet = true;
+                work += usize::from(self.parts.appender.close_quiet_group());
+            }
+        }
+        if self.parts.appender.publish() {
+            self.parts.syncer.wake();
+        }
+        Ok(work)
+    }
+
+    fn role_name(&self) -> &str {
+        "sequencer"
+    }
+
+    fn park_limit(&mut self) -> Option<Duration> {
+        let now = self.parts.clock.now();
+        let due = UtcNanos(self.parts.pulse.next_deadline_ns.load(Ordering::Acquire));
+        let quiet = if self.quiet {
+            UtcNanos::NEVER
+        } else {
+            self.appended_at.plus(QUIET_NS)
+        };
+        let earliest = due.min(quiet);
+        (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)))
+    }
+}

@@ -145,6 +145,8 @@ pub enum OutboundKind {
         template: Template,
         /// The frame.
         bytes: [u8; 96],
+        /// It answers a request of this link: one place in the link's intake contract is free again.
+        settles: bool,
     },
     /// Everything before this journal position has been handed over: note it when you come to this entry.
     Mark {

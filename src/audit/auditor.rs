@@ -1,0 +1,481 @@
+//! Reads one event after the other and keeps the books, straight from the sentences of the rules.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use bytemuck::Pod;
+
+use super::books::{Books, NO_WINDOW, Participant, Payment};
+use super::invariants;
+use super::recomputed::Recomputed;
+use crate::domain::{
+    Code, Currency, Kind, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position, Role, SchemeTerms,
+    UtcNanos, WindowState,
+};
+use crate::wire::{
+    NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction,
+    WindowEvent, content_digest,
+};
+
+/// More findings than this say nothing new; the rest is counted.
+const FINDINGS_MAX: usize = 200;
+
+/// A deadline of a payment: T1 while it is Reserved, T2 while it is InDoubt. Ordered by (deadline, id).
+type Due = Reverse<(UtcNanos, PaymentId, u32)>;
+
+/// Reads a journal's events in order and keeps the books.
+#[derive(Clone, Debug, Default)]
+pub struct Auditor {
+    books: Books,
+    deadlines: BinaryHeap<Due>,
+    last_time: UtcNanos,
+    last_number: u64,
+    events: u64,
+    unremembered: BTreeMap<u8, u64>,
+    duplicates: u64,
+    late_replies: u64,
+    unentitled_replies: u64,
+    conflicts: u64,
+    findings: Vec<String>,
+    findings_left_out: u64,
+}
+
+impl Auditor {
+    /// An auditor with empty books.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Events read so far.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Takes the next event. `number` and `time` are the record's own; records that are not events are passed over.
+    pub fn apply(&mut self, kind: RecordKind, number: u64, time: UtcNanos, payload: &[u8]) {
+        if !kind.is_event() {
+            return;
+        }
+        self.check_order(kind, number, time);
+        // A restart moves every open deadline first, so that nothing expires before it was asked for.
+        if kind != RecordKind::Restart {
+            self.fire_deadlines(time);
+        }
+        match kind {
+            RecordKind::Genesis => {
+                if let Some(terms) = self.read::<SchemeTerms>(number, payload) {
+                    self.genesis(number, terms);
+                }
+            }
+            RecordKind::Participant => {
+                if let Some(terms) = self.read::<ParticipantTerms>(number, payload) {
+                    self.participant(number, terms);
+                }
+            }
+            RecordKind::Request => {
+                if let Some(event) = self.read::<RequestEvent>(number, payload) {
+                    self.request(number, time, &event.body, content_digest(payload));
+                }
+            }
+            RecordKind::Reply => {
+                if let Some(event) = self.read::<ReplyEvent>(number, payload) {
+                    self.reply(number, ParticipantIndex(event.sender), &event.body);
+                }
+            }
+            RecordKind::NotSent => {
+                if let Some(event) = self.read::<NotSentEvent>(number, payload) {
+                    self.not_sent(number, &event);
+                }
+            }
+            RecordKind::Restart => self.restart(time),
+            RecordKind::Window => {
+                if let Some(event) = self.read::<WindowEvent>(number, payload) {
+                    self.window(number, time, &event);
+                }
+            }
+            RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
+        }
+    }
+
+    /// Closes the books: checks every invariant and gives the sums.
+    #[must_use]
+    pub fn finish(mut self) -> Recomputed {
+        match self.books.scheme {
+            None => self.find("the journal has no Genesis event".to_owned()),
+            Some(scheme) => {
+                let found = self.books.participants.iter().flatten().count();
+                if found != scheme.participant_count as usize {
+                    self.find(format!(
+                        "Genesis announces {} participants, the journal holds {found}",
+                        scheme.participant_count
+                    ));
+                }
+            }
+        }
+        for finding in invariants::check(&self.books) {
+            self.find(finding);
+        }
+        if self.findings_left_out > 0 {
+            self.findings
+                .push(format!("and {} findings more", self.findings_left_out));
+        }
+        let mut recomputed = invariants::sums(&self.books);
+        recomputed.events = self.events;
+        recomputed.unremembered = self.unremembered;
+        recomputed.duplicates = self.duplicates;
+        recomputed.late_replies = self.late_replies;
+        recomputed.unentitled_replies = self.unentitled_replies;
+        recomputed.conflicts = self.conflicts;
+        recomputed.findings = self.findings;
+        recomputed
+    }
+
+    fn find(&mut self, finding: String) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            self.findings_left_out += 1;
+        }
+    }
+
+    fn check_order(&mut self, kind: RecordKind, number: u64, time: UtcNanos) {
+        if number != self.last_number + 1 {
+            self.find(format!("event {number} follows event {}", self.last_number));
+        }
+        if time < self.last_time {
+            self.find(format!(
+                "event {number}: its time {} is before {}, the time of the event before",
+                time.0, self.last_time.0
+            ));
+        }
+        if self.books.scheme.is_none() && kind != RecordKind::Genesis {
+            self.find(format!("event {number}: {kind:?} before Genesis"));
+        }
+        self.events += 1;
+        self.last_number = number;
+        self.last_time = self.last_time.max(time);
+    }
+
+    fn read<T: Pod>(&mut self, number: u64, payload: &[u8]) -> Option<T> {
+        if payload.len() == size_of::<T>() {
+            return Some(bytemuck::pod_read_unaligned(payload));
+        }
+        self.find(format!(
+            "event {number}: a payload of {} bytes where {} belong",
+            payload.len(),
+            size_of::<T>()
+        ));
+        None
+    }
+
+    fn genesis(&mut self, number: u64, terms: SchemeTerms) {
+        if self.books.scheme.is_some() {
+            self.find(format!("event {number}: a second Genesis"));
+            return;
+        }
+        self.books.scheme = Some(terms);
+    }
+
+    fn participant(&mut self, number: u64, terms: ParticipantTerms) {
+        let index = terms.index.index();
+        if Role::from_u8(terms.role).is_none() {
+            self.find(format!(
+                "event {number}: participant {index} has the unknown role {}",
+                terms.role
+            ));
+        }
+        if !(terms.wait_ns < terms.doubt_ns && terms.doubt_ns < terms.expiry_pull_ns) {
+            self.find(format!(
+                "event {number}: participant {index} has Tq {} ns, T1 {} ns, T2 {} ns, which must rise",
+                terms.wait_ns, terms.doubt_ns, terms.expiry_pull_ns
+            ));
+        }
+        if self.books.participants.len() <= index {
+            self.books.participants.resize(index + 1, None);
+            for window in &mut self.books.windows {
+                window.nets.resize(index + 1, 0);
+            }
+        }
+        if self.books.participants[index].is_some() {
+            self.find(format!("event {number}: participant {index} a second time"));
+            return;
+        }
+        self.books.participants[index] = Some(Participant::new(terms));
+    }
+
+    fn request(&mut self, number: u64, time: UtcNanos, body: &PaymentBody, digest: u64) {
+        if let Some(at) = self.books.find(body.id) {
+            let known = &self.books.payments[at];
+            if known.digest != digest {
+                *self.unremembered.entry(Code::IdReused as u8).or_insert(0) += 1;
+            } else if known.state.is_final() {
+                self.duplicates += 1;
+            } else {
+                *self.unremembered.entry(Code::InProgress as u8).or_insert(0) += 1;
+            }
+            return;
+        }
+        if !time.is_open_date(body.id.date()) {
+            *self.unremembered.entry(Code::DateNotOpen as u8).or_insert(0) += 1;
+            return;
+        }
+        let (Some(scheme), Some(initiator)) = (self.books.scheme, self.books.participant_ref(body.id.originator()))
+        else {
+            self.find(format!(
+                "event {number}: payment {} of a participant that is not in the directory",
+                body.id
+            ));
+            return;
+        };
+        let responder = self.books.participant_ref(body.responder);
+        let has_window = self.books.open_window(body.currency()).is_some();
+        let (state, code, expiry) = match refusal(&scheme, initiator, responder, has_window, body) {
+            Some(code) => (PaymentState::Rejected, code, UtcNanos::NEVER),
+            None => {
+                let wait = responder.map_or(0, |bank| bank.terms.expiry_pull_ns);
+                // An open payment's code is what a repeated request is told.
+                (PaymentState::Reserved, Code::InProgress, time.plus(wait))
+            }
+        };
+        let doubt = responder.map_or(0, |bank| bank.terms.doubt_ns);
+        let at = self.books.remember(Payment {
+            id: body.id,
+            digest,
+            amount: body.amount_minor,
+            expiry,
+            window: NO_WINDOW,
+            responder: body.responder,
+            currency: body.currency(),
+            state,
+            code,
+            outcomes: u8::from(state == PaymentState::Rejected),
+        });
+        if state == PaymentState::Reserved {
+            self.deadlines.push(Reverse((time.plus(doubt), body.id, at as u32)));
+            let admitted = self.books.reserve(body.responder, body.currency(), body.amount_minor);
+            if let Some(finding) = admitted.and_then(invariants::over_cap) {
+                self.find(format!("event {number}: payment {} was admitted: {finding}", body.id));
+            }
+        }
+    }
+
+    fn reply(&mut self, number: u64, sender: ParticipantIndex, body: &ReplyBody) {
+        let entitled = self.books.find(body.id).filter(|&at| {
+            let payment = &self.books.payments[at];
+            payment.responder == sender
+                && payment.state != PaymentState::Rejected
+                && payment.amount == body.amount_minor
+                && payment.currency == Currency(body.currency)
+        });
+        let Some(at) = entitled else {
+            self.unentitled_replies += 1;
+            return;
+        };
+        let (Some(regarding), Some(outcome)) =
+            (Regarding::from_u8(body.regarding), ReplyOutcome::from_u8(body.outcome))
+        else {
+            self.unentitled_replies += 1;
+            return;
+        };
+        let word = match (regarding, outcome) {
+            (Regarding::Request | Regarding::Status, ReplyOutcome::Yes) => Word::Yes,
+            // A no with a code that no bank may use is read as 27: the bank did say no.
+            (Regarding::Request | Regarding::Status, ReplyOutcome::No) => Word::No(
+                Code::from_u8(body.code)
+                    .filter(|code| code.is_bank_refusal())
+                    .unwrap_or(Code::BankDeclined),
+            ),
+            // The bank refuses that id for ever.
+            (Regarding::Request | Regarding::Status, ReplyOutcome::NeverSeen) => Word::No(Code::LinkDown),
+            (Regarding::Request | Regarding::Status, ReplyOutcome::Acknowledged)
+            | (
+                Regarding::Reversal,
+                ReplyOutcome::Yes | ReplyOutcome::No | ReplyOutcome::NeverSeen | ReplyOutcome::Acknowledged,
+            ) => return,
+        };
+        match (self.books.payments[at].state, word) {
+            (PaymentState::Reserved | PaymentState::InDoubt, Word::Yes) => self.commit(number, at),
+            (PaymentState::Reserved | PaymentState::InDoubt, Word::No(code)) => {
+                self.books.conclude(at, PaymentState::Declined, code);
+            }
+            (PaymentState::Committed, Word::No(_)) | (PaymentState::Declined, Word::Yes) => {
+                self.late_replies += 1;
+                self.conflicts += 1;
+            }
+            (PaymentState::Committed, Word::Yes)
+            | (PaymentState::Declined, Word::No(_))
+            | (PaymentState::Expired | PaymentState::Rejected, Word::Yes | Word::No(_)) => self.late_replies += 1,
+        }
+    }
+
+    fn commit(&mut self, number: u64, at: usize) {
+        let currency = self.books.payments[at].currency;
+        self.books.conclude(at, PaymentState::Committed, Code::Committed);
+        match self.books.open_window(currency) {
+            Some(window) => self.books.post(at, window),
+            None => self.find(format!(
+                "event {number}: payment {} commits and no window of currency {currency} is open",
+                self.books.payments[at].id
+            )),
+        }
+    }
+
+    fn not_sent(&mut self, number: u64, event: &NotSentEvent) {
+        let (Some(code @ (Code::LinkDown | Code::OverLinkCapacity)), Some(at)) =
+            (Code::from_u8(event.code), self.books.find(event.id))
+        else {
+            self.find(format!(
+                "event {number}: payment {} not sent, code {}: unknown payment or wrong code",
+                event.id, event.code
+            ));
+            return;
+        };
+        if !self.books.payments[at].state.is_final() {
+            self.books.conclude(at, PaymentState::Expired, code);
+        }
+    }
+
+    fn fire_deadlines(&mut self, now: UtcNanos) {
+        while let Some(&Reverse((deadline, id, at))) = self.deadlines.peek()
+            && deadline <= now
+        {
+            self.deadlines.pop();
+            let payment = &mut self.books.payments[at as usize];
+            match payment.state {
+                PaymentState::Reserved => {
+                    payment.state = PaymentState::InDoubt;
+                    self.deadlines.push(Reverse((payment.expiry, id, at)));
+                }
+                // A restart moves T2; the entry of the earlier deadline is then void.
+                PaymentState::InDoubt if payment.expiry == deadline => {
+                    self.books
+                        .conclude(at as usize, PaymentState::Expired, Code::BankTimeout);
+                }
+                PaymentState::InDoubt
+                | PaymentState::Committed
+                | PaymentState::Declined
+                | PaymentState::Expired
+                | PaymentState::Rejected => {}
+            }
+        }
+    }
+
+    fn restart(&mut self, now: UtcNanos) {
+        for at in 0..self.books.payments.len() {
+            let payment = &self.books.payments[at];
+            if payment.state.is_final() {
+                continue;
+            }
+            let span = self
+                .books
+                .participant_ref(payment.responder)
+                .map_or(0, |bank| bank.terms.expiry_pull_ns.saturating_sub(bank.terms.doubt_ns));
+            let payment = &mut self.books.payments[at];
+            payment.state = PaymentState::InDoubt;
+            payment.expiry = payment.expiry.max(now.plus(span));
+            self.deadlines.push(Reverse((payment.expiry, payment.id, at as u32)));
+        }
+    }
+
+    fn window(&mut self, number: u64, time: UtcNanos, event: &WindowEvent) {
+        let Some(action) = WindowAction::from_u8(event.action) else {
+            self.find(format!("event {number}: window action {} is unknown", event.action));
+            return;
+        };
+        let currency = Currency(event.currency);
+        let open = self.books.open_window(currency);
+        let named = self.books.windows.iter().position(|window| window.id == event.window);
+        let state = named.map(|at| (at, self.books.windows[at].state));
+        // An event that does not fit the window's state is ignored, as the rules say.
+        match action {
+            WindowAction::Open => {
+                if open.is_none() {
+                    self.books.open(currency, time);
+                }
+            }
+            WindowAction::Close => {
+                if let Some(at) = open {
+                    self.books.windows[at].state = WindowState::Closed;
+                    self.books.open(currency, time);
+                }
+            }
+            WindowAction::BeginSettlement => {
+                if let Some((at, WindowState::Closed | WindowState::Aborted)) = state {
+                    self.books.windows[at].state = WindowState::Settling;
+                }
+            }
+            WindowAction::Settled => {
+                if let Some((at, WindowState::Settling)) = state {
+                    self.books.settle(at);
+                }
+            }
+            WindowAction::Aborted => {
+                if let Some((at, WindowState::Settling)) = state {
+                    self.books.windows[at].state = WindowState::Aborted;
+                }
+            }
+        }
+    }
+}
+
+/// What a bank's reply comes to.
+#[derive(Clone, Copy)]
+enum Word {
+    Yes,
+    No(Code),
+}
+
+/// The first rule that a new Debit breaks, in the order of the rules; `None` = it is accepted. Without an open window
+/// (`has_window`) a currency is not open: a payment that committed would be in none.
+fn refusal(
+    scheme: &SchemeTerms,
+    initiator: &Participant,
+    responder: Option<&Participant>,
+    has_window: bool,
+    body: &PaymentBody,
+) -> Option<Code> {
+    let Some(responder) = responder else {
+        return Some(Code::UnknownParticipant);
+    };
+    if body.responder == body.id.originator() {
+        return Some(Code::OnUs);
+    }
+    if initiator.terms.suspended & ParticipantTerms::SUSPENDED_INITIATOR != 0 {
+        return Some(Code::InitiatorSuspended);
+    }
+    if responder.terms.suspended & ParticipantTerms::SUSPENDED_RESPONDER != 0 {
+        return Some(Code::ResponderSuspended);
+    }
+    let is_institution_to_bank =
+        initiator.terms.role == Role::Institution as u8 && responder.terms.role == Role::Bank as u8;
+    let is_permitted = initiator.terms.permits(Kind::Debit) && responder.terms.permits(Kind::Debit);
+    if body.kind() != Some(Kind::Debit) || !is_permitted || !is_institution_to_bank {
+        return Some(Code::KindNotPermitted);
+    }
+    let currency = body.currency();
+    let is_open = has_window && currency.0 != 0 && scheme.currencies.contains(&currency.0);
+    let (Some(debtor), Some(_), true) = (
+        responder.account_ref(currency),
+        initiator.account_ref(currency),
+        is_open,
+    ) else {
+        return Some(Code::CurrencyNotOpen);
+    };
+    let amount = body.amount_minor;
+    if amount == 0 {
+        return Some(Code::AmountInvalid);
+    }
+    if amount > scheme.maximum_minor {
+        return Some(Code::OverSchemeMaximum);
+    }
+    let limits = [initiator.terms.payment_limit_minor, responder.terms.payment_limit_minor];
+    if limits.iter().any(|&limit| limit != 0 && amount > limit) {
+        return Some(Code::OverAgreedLimit);
+    }
+    if debtor.position + debtor.reserved + Position::from(amount) > debtor.cap {
+        return Some(Code::CoverExceeded);
+    }
+    None
+}

@@ -1,0 +1,216 @@
+//! The auditor's books: participants, payments, windows, and what is written in them.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+
+use crate::domain::{
+    Code, Currency, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position, SchemeTerms, UtcNanos,
+    WindowId, WindowState,
+};
+
+/// One participant's account in one currency, minor units.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) currency: Currency,
+    pub(super) cover: Position,
+    pub(super) cap: Position,
+    pub(super) position: Position,
+    pub(super) reserved: Position,
+}
+
+/// A participant and its accounts.
+#[derive(Clone, Debug)]
+pub(super) struct Participant {
+    pub(super) terms: ParticipantTerms,
+    pub(super) accounts: Vec<Account>,
+}
+
+impl Participant {
+    pub(super) fn new(terms: ParticipantTerms) -> Self {
+        let accounts = terms
+            .accounts
+            .iter()
+            .filter(|account| account.currency != 0)
+            .map(|account| Account {
+                currency: Currency(account.currency),
+                cover: Position::from(account.cover_minor),
+                cap: Position::from(account.cap_minor),
+                position: 0,
+                reserved: 0,
+            })
+            .collect();
+        Self { terms, accounts }
+    }
+
+    pub(super) fn account(&mut self, currency: Currency) -> Option<&mut Account> {
+        self.accounts.iter_mut().find(|account| account.currency == currency)
+    }
+
+    pub(super) fn account_ref(&self, currency: Currency) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.currency == currency)
+    }
+}
+
+/// A payment, 64 bytes: ten million of them are 640 MB.
+#[derive(Clone, Debug)]
+pub(super) struct Payment {
+    pub(super) id: PaymentId,
+    /// Tells a repeated request from a reused id.
+    pub(super) digest: u64,
+    pub(super) amount: u64,
+    /// T2 as a time; moved by a restart.
+    pub(super) expiry: UtcNanos,
+    /// Index into [`Books::windows`], or [`NO_WINDOW`].
+    pub(super) window: u32,
+    pub(super) responder: ParticipantIndex,
+    pub(super) currency: Currency,
+    pub(super) state: PaymentState,
+    pub(super) code: Code,
+    /// How many final outcomes it was given; must be 1 in the end, 0 while it is open.
+    pub(super) outcomes: u8,
+}
+
+/// The window of a payment that is in none.
+pub(super) const NO_WINDOW: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<Payment>() <= 64);
+
+impl Payment {
+    pub(super) fn initiator(&self) -> ParticipantIndex {
+        self.id.originator()
+    }
+}
+
+/// A window and its sums.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    pub(super) id: WindowId,
+    pub(super) currency: Currency,
+    pub(super) state: WindowState,
+    pub(super) committed: u64,
+    pub(super) gross: Position,
+    /// Debits − credits by participant index.
+    pub(super) nets: Vec<Position>,
+}
+
+/// Everything the auditor knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Books {
+    pub(super) scheme: Option<SchemeTerms>,
+    pub(super) participants: Vec<Option<Participant>>,
+    pub(super) payments: Vec<Payment>,
+    by_id: HashTable<u32>,
+    pub(super) windows: Vec<Window>,
+    /// How many windows were opened on a business date.
+    opened: BTreeMap<u32, u32>,
+}
+
+impl Books {
+    pub(super) fn participant(&mut self, index: ParticipantIndex) -> Option<&mut Participant> {
+        self.participants.get_mut(index.index())?.as_mut()
+    }
+
+    pub(super) fn participant_ref(&self, index: ParticipantIndex) -> Option<&Participant> {
+        self.participants.get(index.index())?.as_ref()
+    }
+
+    /// Where the payment stands in [`Books::payments`].
+    pub(super) fn find(&self, id: PaymentId) -> Option<usize> {
+        self.by_id
+            .find(hash(id), |&at| self.payments[at as usize].id == id)
+            .map(|&at| at as usize)
+    }
+
+    /// Writes a new payment down; its id must be new.
+    pub(super) fn remember(&mut self, payment: Payment) -> usize {
+        let at = self.payments.len();
+        let (payments, key) = (&self.payments, hash(payment.id));
+        self.by_id
+            .insert_unique(key, at as u32, |&other| hash(payments[other as usize].id));
+        self.payments.push(payment);
+        at
+    }
+
+    /// The open window of a currency.
+    pub(super) fn open_window(&self, currency: Currency) -> Option<usize> {
+        // The open one is the newest of its currency, so looking from the end finds it in a step or two.
+        self.windows
+            .iter()
+            .rposition(|window| window.currency == currency && window.state == WindowState::Open)
+    }
+
+    /// Opens a window; its number counts the windows opened that business date over all currencies.
+    pub(super) fn open(&mut self, currency: Currency, time: UtcNanos) {
+        let date = time.business_date();
+        let number = self.opened.entry(date.0).or_insert(0);
+        *number += 1;
+        self.windows.push(Window {
+            id: WindowId::new(date, *number),
+            currency,
+            state: WindowState::Open,
+            committed: 0,
+            gross: 0,
+            nets: vec![0; self.participants.len()],
+        });
+    }
+
+    /// Reserves cover on the party that will owe.
+    pub(super) fn reserve(&mut self, debtor: ParticipantIndex, currency: Currency, amount: u64) -> Option<&Account> {
+        let account = self.participant(debtor)?.account(currency)?;
+        account.reserved += Position::from(amount);
+        Some(account)
+    }
+
+    /// Gives the payment its final state and code, and releases its cover.
+    pub(super) fn conclude(&mut self, at: usize, state: PaymentState, code: Code) {
+        let payment = &mut self.payments[at];
+        payment.state = state;
+        payment.code = code;
+        payment.outcomes = payment.outcomes.saturating_add(1);
+        let (debtor, currency, amount) = (payment.responder, payment.currency, payment.amount);
+        if let Some(account) = self.participant(debtor).and_then(|debtor| debtor.account(currency)) {
+            account.reserved -= Position::from(amount);
+        }
+    }
+
+    /// Posts a committed Debit: the responder owes, the initiator is owed, the window is stamped.
+    pub(super) fn post(&mut self, at: usize, window: usize) {
+        let payment = &mut self.payments[at];
+        payment.window = window as u32;
+        let (debtor, creditor, currency) = (payment.responder, payment.initiator(), payment.currency);
+        let amount = Position::from(payment.amount);
+        for (party, change) in [(debtor, amount), (creditor, -amount)] {
+            if let Some(account) = self.participant(party).and_then(|party| party.account(currency)) {
+                account.position += change;
+            }
+            self.windows[window].nets[party.index()] += change;
+        }
+        let window = &mut self.windows[window];
+        window.committed += 1;
+        window.gross += amount;
+    }
+
+    /// Settles a window: position, cover and cap each fall by its net.
+    pub(super) fn settle(&mut self, window: usize) {
+        self.windows[window].state = WindowState::Settled;
+        let (currency, nets) = (self.windows[window].currency, self.windows[window].nets.clone());
+        for (participant, net) in self.participants.iter_mut().zip(nets) {
+            if let Some(account) = participant.as_mut().and_then(|p| p.account(currency)) {
+                account.position -= net;
+                account.cover -= net;
+                account.cap -= net;
+            }
+        }
+    }
+}
+
+/// A mix of all 128 bits (the finalizer of MurmurHash3); ids are dense, so a weak hash would pile them up.
+fn hash(id: PaymentId) -> u64 {
+    let mut x = id.low ^ id.high.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+    x ^ (x >> 33)
+}

@@ -1,0 +1,384 @@
+//! The invariants, checked by summing up over all payments what the books hold event by event.
+
+use std::collections::BTreeMap;
+
+use super::books::{Account, Books, NO_WINDOW, Window};
+use super::recomputed::{CurrencyTotals, Recomputed, StateCounts, WindowTotals};
+use crate::domain::{Currency, PaymentState, Position, WindowState};
+
+/// Invariant 3: no admission makes position + reserved exceed the cap.
+pub(super) fn over_cap(account: &Account) -> Option<String> {
+    let used = account.position + account.reserved;
+    (used > account.cap).then(|| {
+        format!(
+            "position {} + reserved {} = {used} exceeds the cap {}",
+            account.position, account.reserved, account.cap
+        )
+    })
+}
+
+/// Every invariant that the books alone can break; one finding for each place where one is broken.
+pub(super) fn check(books: &Books) -> Vec<String> {
+    let mut findings = Vec::new();
+    let resummed = Resummed::new(books, &mut findings);
+    check_windows(books, &resummed, &mut findings);
+    check_accounts(books, &resummed, &mut findings);
+    findings
+}
+
+/// The books' sums, summed up again over all payments.
+struct Resummed {
+    /// By window: payments, gross, nets by participant.
+    windows: Vec<(u64, Position, Vec<Position>)>,
+    /// By (participant, currency).
+    reserved: BTreeMap<(usize, Currency), Position>,
+}
+
+impl Resummed {
+    fn new(books: &Books, findings: &mut Vec<String>) -> Self {
+        let parties = books.participants.len();
+        let mut windows = vec![(0, 0, vec![0; parties]); books.windows.len()];
+        let mut reserved = BTreeMap::new();
+        for payment in &books.payments {
+            let expected = u8::from(payment.state.is_final());
+            if payment.outcomes != expected {
+                findings.push(format!(
+                    "payment {}: {} final outcomes in state {:?}, {expected} belong",
+                    payment.id, payment.outcomes, payment.state
+                ));
+            }
+            let amount = Position::from(payment.amount);
+            match payment.state {
+                PaymentState::Committed => match windows.get_mut(payment.window as usize) {
+                    Some((committed, gross, nets)) => {
+                        *committed += 1;
+                        *gross += amount;
+                        nets[payment.responder.index()] += amount;
+                        nets[payment.initiator().index()] -= amount;
+                    }
+                    None => findings.push(format!("payment {}: committed and in no window", payment.id)),
+                },
+                PaymentState::Reserved | PaymentState::InDoubt => {
+                    *reserved
+                        .entry((payment.responder.index(), payment.currency))
+                        .or_insert(0) += amount;
+                }
+                PaymentState::Declined | PaymentState::Expired | PaymentState::Rejected => {}
+            }
+            if payment.state != PaymentState::Committed && payment.window != NO_WINDOW {
+                findings.push(format!("payment {}: {:?} and in a window", payment.id, payment.state));
+            }
+        }
+        Self { windows, reserved }
+    }
+}
+
+fn check_windows(books: &Books, resummed: &Resummed, findings: &mut Vec<String>) {
+    let mut open: BTreeMap<Currency, usize> = BTreeMap::new();
+    for (window, (committed, gross, nets)) in books.windows.iter().zip(&resummed.windows) {
+        let is_open = window.state == WindowState::Open;
+        *open.entry(window.currency).or_insert(0) += usize::from(is_open);
+        let sum: Position = window.nets.iter().sum();
+        if sum != 0 {
+            findings.push(format!("window {}: its nets add up to {sum}, not to zero", window.id));
+        }
+        if (window.committed, window.gross) != (*committed, *gross) {
+            findings.push(format!(
+                "window {}: {} payments and gross {}, but its payments are {committed} and add up to {gross}",
+                window.id, window.committed, window.gross
+            ));
+        }
+        for (participant, (held, summed)) in window.nets.iter().zip(nets).enumerate() {
+            if held != summed {
+                findings.push(format!(
+                    "window {}: the net of participant {participant} is {held}, its payments give {summed}",
+                    window.id
+                ));
+            }
+        }
+    }
+    for (currency, count) in open {
+        if count != 1 {
+            findings.push(format!(
+                "currency {currency}: {count} windows are open, exactly one must be"
+            ));
+        }
+    }
+}
+
+fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>) {
+    for (index, participant) in books.participants.iter().enumerate() {
+        for account in participant.iter().flat_map(|participant| &participant.accounts) {
+            let unsettled = |window: &&Window| {
+                window.currency == account.currency
+                    && match window.state {
+                        WindowState::Open | WindowState::Closed | WindowState::Settling | WindowState::Aborted => true,
+                        WindowState::Settled => false,
+                    }
+            };
+            let position: Position = books.windows.iter().filter(unsettled).map(|w| w.nets[index]).sum();
+            if account.position != position {
+                findings.push(format!(
+                    "participant {index}, currency {}: position {}, but its unsettled windows add up to {position}",
+                    account.currency, account.position
+                ));
+            }
+            let open = resummed.reserved.get(&(index, account.currency)).copied().unwrap_or(0);
+            if account.reserved != open {
+                findings.push(format!(
+                    "participant {index}, currency {}: reserved {}, but its open payments add up to {open}",
+                    account.currency, account.reserved
+                ));
+            }
+            check_settlement(books, index, account, findings);
+        }
+    }
+}
+
+/// Settlement never changes headroom: opening cover and cap less the settled nets are what is left of them.
+fn check_settlement(books: &Books, index: usize, account: &Account, findings: &mut Vec<String>) {
+    let Some(terms) = books.participants[index]
+        .as_ref()
+        .and_then(|participant| participant.terms.account(account.currency))
+    else {
+        return;
+    };
+    let settled: Position = books
+        .windows
+        .iter()
+        .filter(|window| window.currency == account.currency && window.state == WindowState::Settled)
+        .map(|window| window.nets[index])
+        .sum();
+    let cover = Position::from(terms.cover_minor) - settled;
+    let cap = Position::from(terms.cap_minor) - settled;
+    if (account.cover, account.cap) != (cover, cap) {
+        findings.push(format!(
+            "participant {index}, currency {}: cover {} and cap {}, but the opening ones less the settled nets are {cover} and \
+             {cap}",
+            account.currency, account.cover, account.cap
+        ));
+    }
+}
+
+/// The books' own sums; counts and findings that the auditor keeps beside them are still empty.
+pub(super) fn sums(books: &Books) -> Recomputed {
+    let mut payments = StateCounts::default();
+    let mut by_code = BTreeMap::new();
+    for payment in &books.payments {
+        let count = match payment.state {
+            PaymentState::Reserved => &mut payments.reserved,
+            PaymentState::InDoubt => &mut payments.in_doubt,
+            PaymentState::Committed => &mut payments.committed,
+            PaymentState::Declined => &mut payments.declined,
+            PaymentState::Expired => &mut payments.expired,
+            PaymentState::Rejected => &mut payments.rejected,
+        };
+        *count += 1;
+        if payment.state != PaymentState::Rejected {
+            payments.accepted += 1;
+        }
+        if payment.state.is_final() {
+            *by_code.entry(payment.code as u8).or_insert(0) += 1;
+        }
+    }
+    let currencies = books.scheme.map_or([0; 4], |scheme| scheme.currencies);
+    let mut currencies = currencies.into_iter().filter(|&currency| currency != 0).map(Currency);
+    let first = totals(books, currencies.next().unwrap_or_default());
+    Recomputed {
+        events: 0,
+        payments,
+        by_code,
+        unremembered: BTreeMap::new(),
+        duplicates: 0,
+        late_replies: 0,
+        unentitled_replies: 0,
+        conflicts: 0,
+        positions: first.positions,
+        reserved: first.reserved,
+        further_currencies: currencies.map(|currency| totals(books, currency)).collect(),
+        windows: books.windows.iter().map(window_totals).collect(),
+        findings: Vec::new(),
+    }
+}
+
+fn totals(books: &Books, currency: Currency) -> CurrencyTotals {
+    let accounts = books
+        .participants
+        .iter()
+        .map(|participant| participant.as_ref().and_then(|p| p.account_ref(currency)));
+    let (positions, reserved) = accounts
+        .map(|account| account.map_or((0, 0), |account| (account.position, account.reserved)))
+        .unzip();
+    CurrencyTotals {
+        currency,
+        positions,
+        reserved,
+    }
+}
+
+fn window_totals(window: &Window) -> WindowTotals {
+    let nets = window.nets.iter().enumerate().filter(|(_, net)| **net != 0);
+    WindowTotals {
+        id: window.id,
+        currency: window.currency,
+        state: window.state,
+        committed: window.committed,
+        gross_minor: window.gross,
+        nets: nets.map(|(participant, net)| (participant as u16, *net)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::books::{Participant, Payment};
+    use crate::domain::{
+        Code, CurrencyTerms, ParticipantIndex, ParticipantTerms, PaymentId, SECOND, SchemeTerms, UtcNanos,
+    };
+    use bytemuck::Zeroable;
+
+    const DEBTOR: ParticipantIndex = ParticipantIndex(1);
+
+    /// Two participants; one settled window with a payment, one open window with another, one payment still open.
+    fn books() -> Books {
+        let mut books = Books::default();
+        books.scheme = Some(SchemeTerms::zeroed());
+        for index in 0..2 {
+            let mut terms = ParticipantTerms::zeroed();
+            terms.index = ParticipantIndex(index);
+            terms.accounts[0] = CurrencyTerms {
+                currency: 156,
+                reserved: [0; 14],
+                cover_minor: 2_000,
+                cap_minor: 1_000,
+            };
+            books.participants.push(Some(Participant::new(terms)));
+        }
+        let time = UtcNanos(1_795_435_200 * SECOND);
+        books.open(Currency::CNY, time);
+        for serial in 1..=3 {
+            let at = books.remember(Payment {
+                id: PaymentId::new(time.business_date(), ParticipantIndex(0), 0, serial),
+                digest: 0,
+                amount: 100 * serial,
+                expiry: UtcNanos::NEVER,
+                window: NO_WINDOW,
+                responder: DEBTOR,
+                currency: Currency::CNY,
+                state: PaymentState::Reserved,
+                code: Code::InProgress,
+                outcomes: 0,
+            });
+            books.reserve(DEBTOR, Currency::CNY, 100 * serial);
+            if serial < 3 {
+                books.conclude(at, PaymentState::Committed, Code::Committed);
+                books.post(at, serial as usize - 1);
+            }
+            if serial == 1 {
+                books.settle(0);
+                books.open(Currency::CNY, time);
+            }
+        }
+        books
+    }
+
+    #[track_caller]
+    fn planted(fault: impl FnOnce(&mut Books), expected: &str) {
+        let mut books = books();
+        assert_eq!(check(&books), Vec::<String>::new(), "before the fault");
+        fault(&mut books);
+        let findings = check(&books).join("\n");
+        assert!(findings.contains(expected), "{findings:?} does not say {expected:?}");
+    }
+
+    fn account(books: &mut Books) -> &mut Account {
+        books.participant(DEBTOR).unwrap().account(Currency::CNY).unwrap()
+    }
+
+    #[test]
+    fn nets_that_do_not_cancel_are_found() {
+        planted(|b| b.windows[1].nets[1] += 1, "its nets add up to 1, not to zero");
+    }
+
+    #[test]
+    fn money_moved_between_two_nets_is_found() {
+        planted(
+            |b| {
+                b.windows[1].nets[0] += 5;
+                b.windows[1].nets[1] -= 5;
+            },
+            "the net of participant 1 is 195, its payments give 200",
+        );
+    }
+
+    #[test]
+    fn a_windows_count_and_gross_that_are_not_its_payments_are_found() {
+        planted(
+            |b| b.windows[1].committed += 1,
+            "2 payments and gross 200, but its payments are 1",
+        );
+        planted(|b| b.windows[1].gross -= 1, "gross 199");
+    }
+
+    #[test]
+    fn a_position_that_is_not_its_windows_nets_is_found() {
+        planted(
+            |b| account(b).position += 1,
+            "position 201, but its unsettled windows add up to 200",
+        );
+    }
+
+    #[test]
+    fn a_reserved_sum_that_is_not_its_open_payments_is_found() {
+        planted(
+            |b| account(b).reserved -= 1,
+            "reserved 299, but its open payments add up to 300",
+        );
+    }
+
+    #[test]
+    fn cover_or_cap_that_settlement_left_wrong_is_found() {
+        planted(|b| account(b).cover += 1, "cover 1901 and cap 900");
+        planted(|b| account(b).cap += 1, "cover 1900 and cap 901");
+    }
+
+    #[test]
+    fn a_second_final_outcome_is_found() {
+        planted(
+            |b| b.conclude(0, PaymentState::Declined, Code::BankDeclined),
+            "2 final outcomes",
+        );
+        planted(
+            |b| b.payments[2].outcomes = 1,
+            "1 final outcomes in state Reserved, 0 belong",
+        );
+        planted(
+            |b| b.payments[2].state = PaymentState::Expired,
+            "0 final outcomes in state Expired, 1 belong",
+        );
+    }
+
+    #[test]
+    fn a_committed_payment_in_no_window_and_any_other_in_one_are_found() {
+        planted(|b| b.payments[1].window = NO_WINDOW, "committed and in no window");
+        planted(|b| b.payments[2].window = 1, "Reserved and in a window");
+    }
+
+    #[test]
+    fn two_open_windows_of_a_currency_or_none_are_found() {
+        planted(|b| b.windows[0].state = WindowState::Open, "2 windows are open");
+        planted(|b| b.windows[1].state = WindowState::Closed, "0 windows are open");
+    }
+
+    #[test]
+    fn an_admission_over_the_cap_is_found() {
+        let mut books = books();
+        assert_eq!(over_cap(account(&mut books)), None);
+        account(&mut books).reserved = 701;
+        assert!(
+            over_cap(account(&mut books))
+                .unwrap()
+                .contains("= 901 exceeds the cap 900")
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! Reversals: objects of their own, raised toward a bank whose pull expired, until the bank acknowledges.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{PaymentSlot, SECOND, UtcNanos};
+
+/// After this long without an acknowledgement an operator must see to it.
+const MANUAL_AFTER_NS: u64 = 24 * 3_600 * SECOND;
+const BACKOFF_LONGEST_NS: u64 = 60 * SECOND;
+
+/// Where a Reversal stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum ReversalState {
+    /// To be sent (again) until the bank acknowledges.
+    Due = 1,
+    /// The bank has taken it.
+    Acknowledged = 2,
+    /// An operator must see to it.
+    Manual = 3,
+}
+
+/// A Reversal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReversalObject {
+    pub(super) state: ReversalState,
+    pub(super) attempts: u8,
+    pub(super) raised: UtcNanos,
+    /// Its number among the bank's words.
+    pub(super) word: u64,
+}
+
+/// All Reversals, by payment.
+#[derive(Debug, Default)]
+pub(super) struct Reversals(BTreeMap<u32, ReversalObject>);
+
+impl Reversals {
+    pub(super) fn get(&self, slot: PaymentSlot) -> Option<&ReversalObject> {
+        self.0.get(&slot.0)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: PaymentSlot) -> Option<&mut ReversalObject> {
+        self.0.get_mut(&slot.0)
+    }
+
+    pub(super) fn insert(&mut self, slot: PaymentSlot, reversal: ReversalObject) {
+        self.0.insert(slot.0, reversal);
+    }
+
+    pub(super) fn is_due(&self, slot: PaymentSlot) -> bool {
+        self.get(slot).is_some_and(|r| r.state == ReversalState::Due)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PaymentSlot, &ReversalObject)> {
+        self.0.iter().map(|(&slot, reversal)| (PaymentSlot(slot), reversal))
+    }
+
+    pub(super) fn count(&self, state: ReversalState) -> u64 {
+        self.0.values().filter(|r| r.state == state).count() as u64
+    }
+}
+
+impl ReversalObject {
+    /// Counts an attempt at `now`; gives when to try again, or `None` when it has become Manual.
+    pub(super) fn attempt(&mut self, now: UtcNanos) -> Option<UtcNanos> {
+        if now.since(self.raised) >= MANUAL_AFTER_NS {
+            self.state = ReversalState::Manual;
+            return None;
+        }
+        let pause = (SECOND << self.attempts.min(6)).min(BACKOFF_LONGEST_NS);
+        self.attempts = self.attempts.saturating_add(1);
+        Some(now.plus(pause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reversal_backs_off_from_one_second_to_sixty_and_becomes_manual_after_a_day() {
+        let start = UtcNanos(1_000 * SECOND);
+        let mut reversal = ReversalObject {
+            state: ReversalState::Due,
+            attempts: 0,
+            raised: start,
+            word: 1,
+        };
+        let mut now = start;
+        let mut pauses = Vec::new();
+        while let Some(next) = reversal.attempt(now) {
+            pauses.push(next.since(now) / SECOND);
+            now = next;
+        }
+        assert_eq!(pauses[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(now.since(start) >= 24 * 3_600 * SECOND);
+        assert_eq!(reversal.state, ReversalState::Manual);
+    }
+}

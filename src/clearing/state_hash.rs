@@ -1,0 +1,59 @@
+//! The state hash: BLAKE3 over everything that decides about future events, in an order that depends on events alone.
+
+use std::fmt;
+
+use super::engine::Engine;
+
+/// A hash of the engine's whole state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StateHash(pub [u8; 32]);
+
+impl fmt::Display for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Engine {
+    /// Hashes the state; takes time in proportion to the payments ever seen.
+    #[must_use]
+    pub fn state_hash(&self) -> StateHash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"clearway state 1");
+        hasher.update(&self.event_number.to_le_bytes());
+        hasher.update(&self.time.0.to_le_bytes());
+        hasher.update(bytemuck::bytes_of(&self.scheme));
+        hasher.update(&self.open_sum.to_le_bytes());
+        for participant in &self.participants {
+            hasher.update(bytemuck::bytes_of(&participant.terms));
+            for account in &participant.accounts {
+                for sum in [account.position, account.reserved, account.cover, account.cap] {
+                    hasher.update(&sum.to_le_bytes());
+                }
+            }
+            hasher.update(&participant.outbox.next_word().to_le_bytes());
+        }
+        let (date, number) = self.windows.numbering();
+        hasher.update(&date.0.to_le_bytes());
+        hasher.update(&number.to_le_bytes());
+        for window in self.windows.iter() {
+            for number in [window.id.0, window.opened.0, window.closed.0, window.committed] {
+                hasher.update(&number.to_le_bytes());
+            }
+            hasher.update(&[window.state as u8, window.currency_slot]);
+            for net in &window.nets {
+                hasher.update(&net.to_le_bytes());
+            }
+        }
+        for (slot, reversal) in self.reversals.iter() {
+            hasher.update(&slot.0.to_le_bytes());
+            hasher.update(&[reversal.state as u8, reversal.attempts]);
+            hasher.update(&reversal.raised.0.to_le_bytes());
+            hasher.update(&reversal.word.to_le_bytes());
+        }
+        for index in 0..self.payments.len() {
+            hasher.update(bytemuck::bytes_of(self.payments.get(index)));
+        }
+        StateHash(*hasher.finalize().as_bytes())
+    }
+}

@@ -1,0 +1,145 @@
+//! Timers, fired in the order of (deadline, id) when journaled time passes them.
+//!
+//! Nearly every payment is final long before T1, so its T1 timer is only a slot number in a queue: payments with the
+//! same T1 become due in the order of their acceptance, and a final payment at the head is dropped when it is seen.
+//! Everything rarer (status requests, T2, Reversals) stands in a heap.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::payment::PaymentRecord;
+use crate::domain::{PaymentId, PaymentSlot, PaymentState, UtcNanos};
+use crate::memory::ChunkedTable;
+
+/// What a timer does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum TimerKind {
+    /// T1: Reserved → InDoubt.
+    Doubt,
+    /// Ask the bank again.
+    Status,
+    /// T2: InDoubt → Expired.
+    Expiry,
+    /// Send a Reversal again.
+    Reversal,
+}
+
+/// A timer that is due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Timer {
+    pub(super) deadline: UtcNanos,
+    pub(super) id: PaymentId,
+    pub(super) kind: TimerKind,
+    pub(super) slot: PaymentSlot,
+}
+
+#[derive(Debug)]
+struct DoubtQueue {
+    span_ns: u64,
+    slots: VecDeque<u32>,
+}
+
+/// All timers.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    doubt: Vec<DoubtQueue>,
+    heap: BinaryHeap<Reverse<Timer>>,
+}
+
+impl Timers {
+    /// The class of payments whose T1 is `span_ns`.
+    pub(super) fn doubt_class(&mut self, span_ns: u64) -> usize {
+        if let Some(class) = self.doubt.iter().position(|q| q.span_ns == span_ns) {
+            return class;
+        }
+        self.doubt.push(DoubtQueue {
+            span_ns,
+            slots: VecDeque::new(),
+        });
+        self.doubt.len() - 1
+    }
+
+    /// Starts T1 of the payment just accepted.
+    #[inline]
+    pub(super) fn start_doubt(&mut self, class: usize, slot: PaymentSlot) {
+        self.doubt[class].slots.push_back(slot.0);
+    }
+
+    /// Starts any other timer.
+    pub(super) fn start(&mut self, timer: Timer) {
+        self.heap.push(Reverse(timer));
+    }
+
+    /// The next timer due at or before `time`.
+    #[inline]
+    pub(super) fn pop_due(&mut self, time: UtcNanos, payments: &ChunkedTable<PaymentRecord>) -> Option<Timer> {
+        for class in 0..self.doubt.len() {
+            while let Some(timer) = self.doubt_head(class, payments) {
+                if timer.deadline > time {
+                    break;
+                }
+                self.doubt[class].slots.pop_front();
+                self.heap.push(Reverse(timer));
+            }
+        }
+        if self.heap.peek()?.0.deadline > time {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(timer)| timer)
+    }
+
+    /// The earliest deadline that still means something.
+    pub(super) fn next_deadline(
+        &mut self,
+        payments: &ChunkedTable<PaymentRecord>,
+        reversal_is_due: impl Fn(PaymentSlot) -> bool,
+    ) -> UtcNanos {
+        while let Some(Reverse(timer)) = self.heap.peek() {
+            let live = match timer.kind {
+                TimerKind::Reversal => reversal_is_due(timer.slot),
+                TimerKind::Doubt | TimerKind::Status | TimerKind::Expiry => payments.get(timer.slot.index()).is_open(),
+            };
+            if live {
+                break;
+            }
+            self.heap.pop();
+        }
+        let mut earliest = self
+            .heap
+            .peek()
+            .map_or(UtcNanos::NEVER, |Reverse(timer)| timer.deadline);
+        for class in 0..self.doubt.len() {
+            if let Some(timer) = self.doubt_head(class, payments) {
+                earliest = earliest.min(timer.deadline);
+            }
+        }
+        earliest
+    }
+
+    /// Forgets all timers but those of Reversals: a restart starts them anew.
+    pub(super) fn clear_payment_timers(&mut self) {
+        for queue in &mut self.doubt {
+            queue.slots.clear();
+        }
+        self.heap.retain(|Reverse(timer)| timer.kind == TimerKind::Reversal);
+    }
+
+    /// The first of the class that is still Reserved; those before it are dropped.
+    #[inline]
+    fn doubt_head(&mut self, class: usize, payments: &ChunkedTable<PaymentRecord>) -> Option<Timer> {
+        let queue = &mut self.doubt[class];
+        while let Some(&slot) = queue.slots.front() {
+            let payment = payments.get(slot as usize);
+            if payment.state == PaymentState::Reserved as u8 {
+                return Some(Timer {
+                    deadline: UtcNanos(payment.time_ns).plus(queue.span_ns),
+                    id: payment.id,
+                    kind: TimerKind::Doubt,
+                    slot: PaymentSlot(slot),
+                });
+            }
+            queue.slots.pop_front();
+        }
+        None
+    }
+}

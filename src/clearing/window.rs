@@ -1,0 +1,106 @@
+//! Clearing windows: exactly one open per currency; a payment is stamped with it when it commits.
+
+use crate::domain::{BusinessDate, ParticipantIndex, Position, UtcNanos, WindowId, WindowState};
+
+/// One window.
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) id: WindowId,
+    pub(super) currency: u16,
+    pub(super) currency_slot: u8,
+    pub(super) state: WindowState,
+    pub(super) opened: UtcNanos,
+    pub(super) closed: UtcNanos,
+    pub(super) committed: u64,
+    pub(super) gross: Position,
+    /// Debits − credits per participant.
+    pub(super) nets: Vec<Position>,
+}
+
+/// All windows, in the order of their opening.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    windows: Vec<Window>,
+    /// Per currency slot.
+    open: [Option<usize>; 4],
+    date: BusinessDate,
+    opened_on_date: u32,
+}
+
+impl Windows {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Window> {
+        self.windows.iter()
+    }
+
+    /// The window payments in this currency commit into now.
+    #[inline]
+    pub(super) fn open_mut(&mut self, currency_slot: usize) -> Option<&mut Window> {
+        self.open[currency_slot].map(|index| &mut self.windows[index])
+    }
+
+    pub(super) fn is_open(&self, currency_slot: usize) -> bool {
+        self.open[currency_slot].is_some()
+    }
+
+    pub(super) fn find_mut(&mut self, id: WindowId) -> Option<&mut Window> {
+        self.windows.iter_mut().rev().find(|w| w.id == id)
+    }
+
+    /// Opens a window; a currency's open window must have been closed in the same event.
+    pub(super) fn open(
+        &mut self,
+        currency: u16,
+        currency_slot: usize,
+        time: UtcNanos,
+        participants: usize,
+    ) -> WindowId {
+        assert!(
+            self.open[currency_slot].is_none(),
+            "currency {currency} has an open window already"
+        );
+        let date = time.business_date();
+        if date != self.date {
+            (self.date, self.opened_on_date) = (date, 0);
+        }
+        self.opened_on_date += 1;
+        let id = WindowId::new(date, self.opened_on_date);
+        self.open[currency_slot] = Some(self.windows.len());
+        self.windows.push(Window {
+            id,
+            currency,
+            currency_slot: currency_slot as u8,
+            state: WindowState::Open,
+            opened: time,
+            closed: UtcNanos(0),
+            committed: 0,
+            gross: 0,
+            nets: vec![0; participants],
+        });
+        id
+    }
+
+    /// Closes the currency's open window.
+    pub(super) fn close(&mut self, currency_slot: usize, time: UtcNanos) -> Option<&Window> {
+        let index = self.open[currency_slot].take()?;
+        let window = &mut self.windows[index];
+        window.state = WindowState::Closed;
+        window.closed = time;
+        Some(window)
+    }
+
+    /// What must be hashed besides the windows themselves.
+    pub(super) fn numbering(&self) -> (BusinessDate, u32) {
+        (self.date, self.opened_on_date)
+    }
+}
+
+impl Window {
+    /// Posts a committed payment.
+    #[inline]
+    pub(super) fn post(&mut self, debtor: ParticipantIndex, creditor: ParticipantIndex, amount: Position) {
+        self.nets[debtor.index()] += amount;
+        self.nets[creditor.index()] -= amount;
+        self.gross += amount;
+        self.committed += 1;
+    }
+}

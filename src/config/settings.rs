@@ -1,0 +1,373 @@
+//! The daemon's settings: where it listens, where it keeps its journal, how it closes windows.
+//!
+//! Paths in the file are relative to the file, so that a configuration directory can be moved as a whole.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::fault::{ConfigError, read_file};
+use super::profile::BUILT_IN_PROFILES;
+use super::section::{Section, read_toml};
+
+/// Which driver to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum BackendChoice {
+    /// io_uring where the kernel has it, else mio.
+    #[default]
+    Auto,
+    /// io_uring, or no start.
+    Uring,
+    /// mio (epoll).
+    Mio,
+}
+
+impl BackendChoice {
+    const ALL: [Self; 3] = [Self::Auto, Self::Uring, Self::Mio];
+
+    /// The choice's name in settings and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Mio => "mio",
+        }
+    }
+}
+
+impl fmt::Display for BackendChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for BackendChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|choice| choice.name() == text)
+            .ok_or_else(|| "write auto, uring or mio".to_owned())
+    }
+}
+
+/// What `clearway run` reads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Where participants connect; port 0 = any.
+    pub listen: SocketAddr,
+    /// Plain TCP on an address that is not loopback.
+    pub allow_plain_beyond_loopback: bool,
+    /// Which driver to use.
+    pub backend: BackendChoice,
+    /// Directory of the journal and of everything else that is written.
+    pub data: PathBuf,
+    /// The Unix socket for `clearway admin`.
+    pub admin_socket: PathBuf,
+    /// The directory of participants.
+    pub directory: PathBuf,
+    /// A built-in profile's name or a profile file's path.
+    pub profile: String,
+    /// When windows close.
+    pub windows: WindowSettings,
+    /// Limits on links.
+    pub links: LinkSettings,
+    /// How long a shutdown waits for open payments, milliseconds; `None` = the directory's longest T1.
+    pub shutdown_drain_ms: Option<u64>,
+}
+
+/// When windows close.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WindowSettings {
+    /// Close the open window this often, seconds; `None` = only when an operator asks.
+    pub close_every_s: Option<u64>,
+    /// Settle a window as soon as it is closed.
+    pub settle: bool,
+}
+
+/// Limits on links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkSettings {
+    /// Most links at a time, half-open ones included.
+    pub max: u32,
+    /// Most links at a time that have not signed on yet.
+    pub half_open_max: u32,
+    /// A link that has not signed on by then is cut, milliseconds.
+    pub handshake_timeout_ms: u64,
+    /// Silence after which the switch sends a heartbeat, milliseconds; after three times as much the peer is cut.
+    pub keepalive_ms: u64,
+}
+
+impl Default for LinkSettings {
+    fn default() -> Self {
+        Self {
+            max: 2_048,
+            half_open_max: 1_024,
+            handshake_timeout_ms: 5_000,
+            keepalive_ms: 1_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Settings with every default, for a switch that keeps everything under `data` and reads `directory`.
+    #[must_use]
+    pub fn new(listen: SocketAddr, data: PathBuf, directory: PathBuf) -> Self {
+        Self {
+            listen,
+            allow_plain_beyond_loopback: false,
+            backend: BackendChoice::Auto,
+            admin_socket: data.join("admin.sock"),
+            data,
+            directory,
+            profile: "small-vm".to_owned(),
+            windows: WindowSettings::default(),
+            links: LinkSettings::default(),
+            shutdown_drain_ms: None,
+        }
+    }
+
+    /// Reads and checks a settings file.
+    ///
+    /// # Errors
+    /// An unreadable file, or every fault in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_file(path, "give the path of a settings file, such as config/clearway.toml")?;
+        Self::parse(
+            &path.display().to_string(),
+            &text,
+            path.parent().unwrap_or(Path::new("")),
+        )
+    }
+
+    /// Reads and checks settings' text; `name` is the file's name in messages, `base` what its paths are relative to.
+    ///
+    /// # Errors
+    /// Every fault in the text.
+    pub fn parse(name: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
+        read_toml(name, text, |root| read_settings(root, base))
+    }
+
+    /// The settings as a file that [`Settings::load`] reads back; relative paths are then relative to that file.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let path = |path: &Path| quoted(&path.to_string_lossy());
+        let mut text = format!(
+            "listen = \"{}\"\nallow_plain_beyond_loopback = {}\nbackend = \"{}\"\ndata = {}\nadmin_socket = {}\n\
+             directory = {}\nprofile = {}\n",
+            self.listen,
+            self.allow_plain_beyond_loopback,
+            self.backend,
+            path(&self.data),
+            path(&self.admin_socket),
+            path(&self.directory),
+            quoted(&self.profile),
+        );
+        if let Some(drain_ms) = self.shutdown_drain_ms {
+            text.push_str(&format!("shutdown_drain_ms = {drain_ms}\n"));
+        }
+        text.push_str("\n[windows]\n");
+        if let Some(close_every_s) = self.windows.close_every_s {
+            text.push_str(&format!("close_every_s = {close_every_s}\n"));
+        }
+        text.push_str(&format!("settle = {}\n", self.windows.settle));
+        text.push_str(&format!(
+            "\n[links]\nmax = {}\nhalf_open_max = {}\nhandshake_timeout_ms = {}\nkeepalive_ms = {}\n",
+            self.links.max, self.links.half_open_max, self.links.handshake_timeout_ms, self.links.keepalive_ms
+        ));
+        text
+    }
+}
+
+/// The longest path a Unix socket may have (`sun_path` less its closing zero).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
+    let listen = read_listen(root);
+    let allow_plain_beyond_loopback = root.flag_or("allow_plain_beyond_loopback", false);
+    if let Some((address, span)) = &listen
+        && !address.ip().is_loopback()
+        && !allow_plain_beyond_loopback
+    {
+        root.fault(
+            span.clone(),
+            format!("{} is not a loopback address, and links are plain TCP", address.ip()),
+            "listen on 127.0.0.1, or insist with `allow_plain_beyond_loopback = true` on a network you trust",
+        );
+    }
+    let backend = root.word("backend", &BackendChoice::ALL.map(|choice| (choice.name(), choice)));
+    let data = root
+        .required_text("data", "\"../data\"")
+        .map(|data| base.join(data.value));
+    let socket = root.text("admin_socket");
+    let admin_socket = socket
+        .as_ref()
+        .map(|socket| base.join(socket.value))
+        .or_else(|| data.as_ref().map(|data| data.join("admin.sock")));
+    if let Some(path) = &admin_socket
+        && path.as_os_str().len() > SOCKET_PATH_BYTES_MAX
+    {
+        root.fault(
+            socket.map_or(root.span.clone(), |socket| socket.span),
+            format!("the admin socket's path is {} bytes long", path.as_os_str().len()),
+            format!(
+                "give `admin_socket` a path of at most {SOCKET_PATH_BYTES_MAX} bytes, e.g. \"/run/clearway/admin.sock\""
+            ),
+        );
+    }
+    let directory = root
+        .required_text("directory", "\"directory.toml\"")
+        .map(|directory| base.join(directory.value));
+    let profile = root
+        .text("profile")
+        .map_or("small-vm".to_owned(), |profile| resolve_profile(profile.value, base));
+    let windows = read_windows(root);
+    let links = read_links(root);
+    let shutdown_drain_ms = root.integer("shutdown_drain_ms", 0..=600_000).map(|drain| drain.value);
+    Some(Settings {
+        listen: listen?.0,
+        allow_plain_beyond_loopback,
+        backend: backend.unwrap_or_default(),
+        data: data?,
+        admin_socket: admin_socket?,
+        directory: directory?,
+        profile,
+        windows,
+        links,
+        shutdown_drain_ms,
+    })
+}
+
+fn read_listen(root: &Section<'_, '_>) -> Option<(SocketAddr, std::ops::Range<usize>)> {
+    let text = root.required_text("listen", "\"127.0.0.1:4711\"")?;
+    match text.value.parse() {
+        Ok(address) => Some((address, text.span)),
+        Err(_) => {
+            root.fault(
+                text.span,
+                format!("`{}` is not an address with a port", text.value),
+                "write an IP address and a port, e.g. \"127.0.0.1:4711\" or \"[::1]:4711\"",
+            );
+            None
+        }
+    }
+}
+
+/// A built-in profile's name stays; a path is taken relative to the settings file.
+fn resolve_profile(profile: &str, base: &Path) -> String {
+    if BUILT_IN_PROFILES.iter().any(|(name, _)| *name == profile) {
+        profile.to_owned()
+    } else {
+        base.join(profile).to_string_lossy().into_owned()
+    }
+}
+
+fn read_windows(root: &Section<'_, '_>) -> WindowSettings {
+    let Some(section) = root.section("windows") else {
+        return WindowSettings::default();
+    };
+    let windows = WindowSettings {
+        close_every_s: section.integer("close_every_s", 1..=86_400).map(|every| every.value),
+        settle: section.flag_or("settle", false),
+    };
+    section.finish();
+    windows
+}
+
+fn read_links(root: &Section<'_, '_>) -> LinkSettings {
+    let defaults = LinkSettings::default();
+    let Some(section) = root.section("links") else {
+        return defaults;
+    };
+    let max = section.integer_or("max", 1..=65_535, defaults.max.into());
+    let half_open = section.integer("half_open_max", 1..=65_535);
+    if let Some(half_open) = &half_open
+        && half_open.value > max
+    {
+        section.fault(
+            half_open.span.clone(),
+            "`half_open_max` is more than `max`",
+            format!("write at most {max}"),
+        );
+    }
+    let half_open_max = half_open.map_or(u64::from(defaults.half_open_max).min(max), |placed| placed.value);
+    let links = LinkSettings {
+        max: max as u32,
+        half_open_max: half_open_max as u32,
+        handshake_timeout_ms: section.integer_or("handshake_timeout_ms", 10..=600_000, defaults.handshake_timeout_ms),
+        keepalive_ms: section.integer_or("keepalive_ms", 10..=600_000, defaults.keepalive_ms),
+    };
+    section.finish();
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "listen = \"127.0.0.1:0\"\ndata = \"d\"\ndirectory = \"directory.toml\"\n";
+
+    fn parse(text: &str) -> Result<Settings, ConfigError> {
+        Settings::parse("clearway.toml", text, Path::new("/etc/clearway"))
+    }
+
+    #[test]
+    fn what_is_left_out_takes_its_default_and_paths_are_relative_to_the_file() {
+        let settings = parse(LEAST).expect("a right file");
+        let expected = Settings::new(
+            "127.0.0.1:0".parse().expect("an address"),
+            "/etc/clearway/d".into(),
+            "/etc/clearway/directory.toml".into(),
+        );
+        assert_eq!(settings, expected);
+        assert_eq!(settings.admin_socket, Path::new("/etc/clearway/d/admin.sock"));
+    }
+
+    #[test]
+    fn settings_that_were_written_read_back_the_same() {
+        let mut settings = parse(LEAST).expect("a right file");
+        settings.backend = BackendChoice::Mio;
+        settings.windows = WindowSettings {
+            close_every_s: Some(7),
+            settle: true,
+        };
+        settings.links.keepalive_ms = 250;
+        settings.shutdown_drain_ms = Some(0);
+        settings.data = "/a \"quoted\" \\ path".into();
+        assert_eq!(parse(&settings.to_toml()).expect("a right file"), settings);
+    }
+
+    #[test]
+    fn plain_tcp_beyond_loopback_must_be_insisted_on() {
+        let open = LEAST.replace("127.0.0.1:0", "0.0.0.0:4711");
+        let error = parse(&open).expect_err("not loopback").to_string();
+        assert!(
+            error.starts_with("clearway.toml:1:10: 0.0.0.0 is not a loopback"),
+            "{error}"
+        );
+        assert!(parse(&format!("allow_plain_beyond_loopback = true\n{open}")).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+        let error = parse(&format!("{LEAST}[links]\nkeep_alive_ms = 5\n")).expect_err("unknown key");
+        let fault = &error.faults()[0];
+        assert_eq!((fault.line, fault.column), (5, 1));
+        assert_eq!(fault.advice, "did you mean `keepalive_ms`?");
+    }
+
+    #[test]
+    fn a_missing_key_says_what_to_add() {
+        let error = parse("listen = \"127.0.0.1:0\"\ndata = \"d\"\n").expect_err("no directory");
+        assert_eq!(error.faults()[0].advice, "add `directory = \"directory.toml\"`");
+    }
+
+    #[test]
+    fn a_socket_path_that_the_kernel_would_cut_is_refused() {
+        let text = format!("{LEAST}admin_socket = \"/{}\"\n", "x".repeat(107));
+        assert_eq!(parse(&text).expect_err("108 bytes").faults()[0].line, 4);
+    }
+}

@@ -1,0 +1,433 @@
+//! The dispatch agent.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::links::LinkTable;
+use crate::agent::{Agent, AgentError, Bucket, Ring, SwitchClock};
+use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
+use crate::journal::{Positions, TailView};
+use crate::memory::ChunkedTable;
+use crate::wire::{
+    Answer, AnswerFlags, Effect, EffectFrame, FRAME_PREFIX_BYTES, Frame, FrameHeader, Intake, LinkChange, Outbound,
+    OutboundKind, PaymentRequest, StatusRequest, Template,
+};
+
+/// Effects taken per duty cycle.
+const EFFECTS_PER_CYCLE: usize = 8_192;
+/// Status requests to one bank a second: a bucket of their own, so that they never take a payment's place.
+const STATUS_REQUESTS_PER_SECOND: u32 = 1_000;
+/// In [`Dispatch::sent_on`]: the payment is final.
+const FINAL: u32 = u32::MAX;
+
+/// What dispatch counts.
+#[derive(Debug, Default)]
+pub struct DispatchCounters {
+    /// Requests waiting for a link.
+    pub waiting: AtomicU64,
+    /// Requests given back as not sent.
+    pub not_sent: AtomicU64,
+    /// Words for which no link was there; they are told again at Establish.
+    pub words_held: AtomicU64,
+}
+
+/// What dispatch is made of.
+pub struct DispatchParts {
+    /// From clearing.
+    pub effects: Arc<Ring<Effect>>,
+    /// From link agents.
+    pub changes: Arc<Ring<LinkChange>>,
+    /// To each link agent.
+    pub outbound: Vec<Arc<Ring<Outbound>>>,
+    /// NotSent, to the sequencer.
+    pub priority: Arc<Ring<Intake>>,
+    /// The journal, to copy requests that must wait.
+    pub view: TailView,
+    /// How far clearing has applied.
+    pub positions: Arc<Positions>,
+    /// Connections of each link agent: tells whose a link slot is.
+    pub connections_max: usize,
+    /// Participants in the directory.
+    pub participants: usize,
+    /// The clock.
+    pub clock: SwitchClock,
+    /// Counts.
+    pub counters: Arc<DispatchCounters>,
+}
+
+/// A request without a link.
+struct Waiting {
+    slot: PaymentSlot,
+    id: PaymentId,
+    deadline: UtcNanos,
+    frame: [u8; 128],
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Waiting>,
+    status: VecDeque<EffectFrame>,
+    status_bucket: Bucket,
+    /// In [`Dispatch::waiting`].
+    listed: bool,
+}
+
+/// The dispatch agent.
+pub struct Dispatch {
+    parts: DispatchParts,
+    links: LinkTable,
+    queues: Vec<Queue>,
+    /// Participants with something in their queues.
+    waiting: Vec<ParticipantIndex>,
+    /// Payments whose status request waits: one each.
+    status_waiting: HashSet<PaymentId>,
+    /// By payment slot: the link its request went on, 0 = none, [`FINAL`].
+    sent_on: ChunkedTable<u32>,
+    deferred: VecDeque<Intake>,
+    marked: u64,
+    /// Entries that surely fit every link agent's ring in this duty cycle.
+    room: usize,
+    now: UtcNanos,
+}
+
+/// Room that one effect may need at most.
+const ROOM_RESERVED: usize = 8;
+
+impl Dispatch {
+    /// Puts dispatch together.
+    #[must_use]
+    pub fn new(parts: DispatchParts) -> Self {
+        let queue = || Queue {
+            status_bucket: Bucket::new(STATUS_REQUESTS_PER_SECOND),
+            ..Queue::default()
+        };
+        Self {
+            links: LinkTable::new(parts.participants),
+            queues: (0..parts.participants).map(|_| queue()).collect(),
+            waiting: Vec::new(),
+            status_waiting: HashSet::new(),
+            sent_on: ChunkedTable::new(),
+            deferred: VecDeque::new(),
+            marked: 0,
+            room: 0,
+            now: parts.clock.now(),
+            parts,
+        }
+    }
+
+    fn take_changes(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(change) = self.parts.changes.pop() {
+            work += 1;
+            if let Some(participant) = self.links.change(change) {
+                self.send_waiting(participant);
+            }
+        }
+        work
+    }
+
+    fn take_effects(&mut self) -> usize {
+        let applied = self.parts.positions.applied();
+        let mut work = 0;
+        while work < EFFECTS_PER_CYCLE && self.room > ROOM_RESERVED {
+            let Some(effect) = self.parts.effects.pop() else {
+                self.mark(applied);
+                break;
+            };
+            work += 1;
+            match effect {
+                Effect::Forward {
+                    slot,
+                    responder,
+                    position,
+                    accepted,
+                    wait_ns,
+                } => {
+                    self.forward(slot, responder, position, accepted.plus(wait_ns));
+                }
+                Effect::Frame(frame) => self.frame(frame),
+                Effect::Release { slot } => self.release(slot),
+                Effect::Cut { link, code } => {
+                    if self.links.get_mut(link).is_some() {
+                        self.push(link, OutboundKind::Cut { code });
+                    }
+                }
+            }
+        }
+        work
+    }
+
+    /// Tells link agents that everything before `applied` has been handed over, so that the journal's ring may be used
+    /// again when they come to that entry.
+    fn mark(&mut self, applied: u64) {
+        if applied == self.marked {
+            return;
+        }
+        self.marked = applied;
+        for ring in &self.parts.outbound {
+            let marked = ring.push(Outbound {
+                link: LinkId::NONE,
+                what: OutboundKind::Mark { position: applied },
+            });
+            assert!(marked.is_ok(), "room was made sure of before");
+        }
+    }
+
+    #[inline]
+    fn forward(&mut self, slot: PaymentSlot, responder: ParticipantIndex, position: u64, deadline: UtcNanos) {
+        while self.sent_on.len() <= slot.index() {
+            self.sent_on.push(LinkId::NONE.0);
+        }
+        let nothing_waits = self.queues[responder.index()].requests.is_empty();
+        if nothing_waits && let Some(link) = self.links.take_credit(responder, self.now) {
+            *self.sent_on.get_mut(slot.index()) = link.0;
+            self.push(link, OutboundKind::Journaled { position, deadline });
+            return;
+        }
+        let mut frame = [0; size_of::<PaymentRequest>()];
+        self.parts.view.copy(position, &mut frame);
+        let header = FrameHeader::new(Template::PaymentRequest, frame.len());
+        frame[..FRAME_PREFIX_BYTES].copy_from_slice(&bytemuck::bytes_of(&header)[..FRAME_PREFIX_BYTES]);
+        let id = PaymentRequest::read(&frame).body.id;
+        self.queues[responder.index()].requests.push_back(Waiting {
+            slot,
+            id,
+            deadline,
+            frame,
+        });
+        self.list(responder);
+    }
+
+    #[inline]
+    fn release(&mut self, slot: PaymentSlot) {
+        while self.sent_on.len() <= slot.index() {
+            self.sent_on.push(LinkId::NONE.0);
+        }
+        let link = LinkId(std::mem::replace(self.sent_on.get_mut(slot.index()), FINAL));
+        if link != LinkId::NONE
+            && let Some(participant) = self.links.give_credit(link)
+            && self.queues[participant.index()].listed
+        {
+            self.send_waiting(participant);
+        }
+    }
+
+    #[inline]
+    fn frame(&mut self, frame: EffectFrame) {
+        if frame.template == Template::StatusRequest {
+            let id = StatusRequest::read(&frame.bytes).id;
+            if self.status_waiting.insert(id) {
+                self.queues[frame.to.index()].status.push_back(frame);
+                self.list(frame.to);
+                self.send_waiting(frame.to);
+            }
+            return;
+        }
+        let mut link = self.links.for_word(frame.to, frame.via);
+        if link.is_none() {
+            // A link that came up before this word was made is in the ring by now.
+            self.take_changes();
+            link = self.links.for_word(frame.to, frame.via);
+        }
+        let Some(link) = link else {
+            bump(&self.parts.counters.words_held, 1);
+            return;
+        };
+        let settles = frame.template == Template::Answer
+            && link == frame.via
+            && Answer::read(&frame.bytes).flags & AnswerFlags::RETRANSMITTED == 0;
+        self.push(
+            link,
+            OutboundKind::Frame {
+                template: frame.template,
+                bytes: frame.bytes,
+                settles,
+            },
+        );
+    }
+
+    #[inline]
+    fn push(&mut self, link: LinkId, what: OutboundKind) {
+        let agent = link.slot() / self.parts.connections_max;
+        self.room -= 1;
+        let pushed = self.parts.outbound[agent].push(Outbound { link, what });
+        assert!(pushed.is_ok(), "room was made sure of before");
+    }
+
+    fn list(&mut self, participant: ParticipantIndex) {
+        let queue = &mut self.queues[participant.index()];
+        if !queue.listed {
+            queue.listed = true;
+            self.waiting.push(participant);
+        }
+    }
+
+    /// Sends what waits for this participant, as far as credit, rate and room go.
+    fn send_waiting(&mut self, participant: ParticipantIndex) {
+        loop {
+            let Some(first) = self.queues[participant.index()].requests.front() else {
+                break;
+            };
+            if first.deadline < self.now || self.room <= ROOM_RESERVED {
+                break;
+            }
+            if *self.sent_on.get(first.slot.index()) == FINAL {
+                self.queues[participant.index()].requests.pop_front();
+                continue;
+            }
+            let Some(link) = self.links.take_credit(participant, self.now) else {
+                break;
+            };
+            let Some(waited) = self.queues[participant.index()].requests.pop_front() else {
+                break;
+            };
+            *self.sent_on.get_mut(waited.slot.index()) = link.0;
+            self.push(
+                link,
+                OutboundKind::Waited {
+                    frame: waited.frame,
+                    deadline: waited.deadline,
+                },
+            );
+        }
+        while !self.queues[participant.index()].status.is_empty() && self.room > ROOM_RESERVED {
+            let Some(link) = self.links.for_word(participant, LinkId::NONE) else {
+                break;
+            };
+            let queue = &mut self.queues[participant.index()];
+            if !queue.status_bucket.take(self.now) {
+                break;
+            }
+            let Some(frame) = queue.status.pop_front() else { break };
+            self.status_waiting.remove(&StatusRequest::read(&frame.bytes).id);
+            self.push(
+                link,
+                OutboundKind::Frame {
+                    template: frame.template,
+                    bytes: frame.bytes,
+                    settles: false,
+                },
+            );
+        }
+    }
+
+    /// Gives back what has waited past Tq, and sends what may go now.
+    fn look_at_queues(&mut self) -> usize {
+        let mut work = 0;
+        let mut at = 0;
+        while at < self.waiting.len() {
+            let participant = self.waiting[at];
+            while let Some(first) = self.queues[participant.index()].requests.front() {
+                if first.deadline >= self.now {
+                    break;
+                }
+                let (id, slot) = (first.id, first.slot);
+                self.queues[participant.index()].requests.pop_front();
+                work += 1;
+                if *self.sent_on.get(slot.index()) != FINAL {
+                    let has_links = self.links.has_links(participant);
+                    self.not_sent(
+                        id,
+                        if has_links {
+                            Code::OverLinkCapacity
+                        } else {
+                            Code::LinkDown
+                        },
+                    );
+                }
+            }
+            self.send_waiting(participant);
+            let queue = &mut self.queues[participant.index()];
+            if queue.requests.is_empty() && queue.status.is_empty() {
+                queue.listed = false;
+                self.waiting.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        work
+    }
+
+    fn not_sent(&mut self, id: PaymentId, code: Code) {
+        bump(&self.parts.counters.not_sent, 1);
+        self.deferred.push_back(Intake::NotSent { id, code });
+    }
+
+    fn give_back(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(intake) = self.deferred.front() {
+            if self.parts.priority.push(*intake).is_err() {
+                break;
+            }
+            self.deferred.pop_front();
+            work += 1;
+        }
+        if work > 0 {
+            self.parts.priority.notify();
+        }
+        work
+    }
+}
+
+impl Agent for Dispatch {
+    fn do_work(&mut self) -> Result<usize, AgentError> {
+        self.now = self.parts.clock.now();
+        self.room = self
+            .parts
+            .outbound
+            .iter()
+            .map(|ring| ring.free())
+            .min()
+            .unwrap_or(0)
+            .saturating_sub(1);
+        let marked = self.marked;
+        let mut work = self.take_changes() + self.take_effects();
+        if !self.waiting.is_empty() {
+            work += self.look_at_queues();
+            let waiting: usize = self.waiting.iter().map(|p| self.queues[p.index()].requests.len()).sum();
+            self.parts.counters.waiting.store(waiting as u64, Ordering::Relaxed);
+        }
+        work += self.give_back();
+        if work > 0 || self.marked != marked {
+            for ring in &self.parts.outbound {
+                ring.notify();
+            }
+        }
+        Ok(work)
+    }
+
+    fn role_name(&self) -> &str {
+        "dispatch"
+    }
+
+    fn park_limit(&mut self) -> Option<Duration> {
+        let now = self.parts.clock.now();
+        let due = |participant: &ParticipantIndex| {
+            let queue = &self.queues[participant.index()];
+            let has_links = self.links.has_links(*participant);
+            // A rate gives credit back by time alone, so a request that has links is looked at again soon.
+            let request = queue.requests.front().map_or(UtcNanos::NEVER, |waiting| {
+                if has_links {
+                    waiting.deadline.plus(1).min(now.plus(MILLISECOND))
+                } else {
+                    waiting.deadline.plus(1)
+                }
+            });
+            let can_ask = !queue.status.is_empty() && has_links;
+            let status = if can_ask {
+                queue.status_bucket.next_at(now)
+            } else {
+                UtcNanos::NEVER
+            };
+            request.min(status)
+        };
+        let earliest = self.waiting.iter().map(due).min()?;
+        (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)))
+    }
+}
+
+fn bump(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}

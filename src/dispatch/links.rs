@@ -1,0 +1,190 @@
+//! The links dispatch may use, and what each still takes.
+
+use crate::agent::Bucket;
+use crate::domain::{LinkId, ParticipantIndex, UtcNanos};
+use crate::wire::LinkChange;
+
+/// One established link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DispatchLink {
+    pub(super) id: LinkId,
+    pub(super) participant: ParticipantIndex,
+    /// Requests sent on it and not yet final.
+    pub(super) in_flight: u32,
+    pub(super) in_flight_max: u32,
+    rate: Bucket,
+}
+
+/// All established links, by slot and by participant.
+#[derive(Debug)]
+pub(super) struct LinkTable {
+    links: Vec<Option<DispatchLink>>,
+    by_participant: Vec<Vec<u16>>,
+}
+
+impl LinkTable {
+    pub(super) fn new(participants: usize) -> Self {
+        Self {
+            links: Vec::new(),
+            by_participant: vec![Vec::new(); participants],
+        }
+    }
+
+    /// Takes in what a link agent says; gives the participant that may have gained credit.
+    pub(super) fn change(&mut self, change: LinkChange) -> Option<ParticipantIndex> {
+        match change {
+            LinkChange::Up {
+                link,
+                participant,
+                in_flight_max,
+                per_second_max,
+            } => {
+                if self.links.len() <= link.slot() {
+                    self.links.resize(link.slot() + 1, None);
+                }
+                assert!(
+                    self.links[link.slot()].is_none(),
+                    "link slot {} came up twice",
+                    link.slot()
+                );
+                let rate = Bucket::new(per_second_max);
+                self.links[link.slot()] = Some(DispatchLink {
+                    id: link,
+                    participant,
+                    in_flight: 0,
+                    in_flight_max,
+                    rate,
+                });
+                self.by_participant[participant.index()].push(link.slot() as u16);
+                Some(participant)
+            }
+            LinkChange::Contract {
+                link,
+                in_flight_max,
+                per_second_max,
+            } => {
+                let known = self.get_mut(link)?;
+                known.in_flight_max = in_flight_max;
+                known.rate = Bucket::new(per_second_max);
+                Some(known.participant)
+            }
+            LinkChange::Down { link } => {
+                let participant = self.get_mut(link)?.participant;
+                self.links[link.slot()] = None;
+                self.by_participant[participant.index()].retain(|&slot| usize::from(slot) != link.slot());
+                None
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut DispatchLink> {
+        self.links
+            .get_mut(link.slot())?
+            .as_mut()
+            .filter(|known| known.id == link)
+    }
+
+    pub(super) fn has_links(&self, participant: ParticipantIndex) -> bool {
+        self.by_participant
+            .get(participant.index())
+            .is_some_and(|links| !links.is_empty())
+    }
+
+    /// The least loaded of the participant's links that takes one more request now; the request is counted on it.
+    #[inline]
+    pub(super) fn take_credit(&mut self, participant: ParticipantIndex, now: UtcNanos) -> Option<LinkId> {
+        let links = &mut self.links;
+        let slots = self.by_participant.get(participant.index())?;
+        let best = slots
+            .iter()
+            .filter_map(|&slot| links[usize::from(slot)].as_ref())
+            .filter(|link| link.in_flight < link.in_flight_max)
+            // Load is a share of the contract, in 2⁻³² parts.
+            .min_by_key(|link| (u64::from(link.in_flight) << 32) / u64::from(link.in_flight_max))?
+            .id;
+        let link = links[best.slot()].as_mut()?;
+        if !link.rate.take(now) {
+            return None;
+        }
+        link.in_flight += 1;
+        Some(best)
+    }
+
+    /// A request sent on `link` is final.
+    #[inline]
+    pub(super) fn give_credit(&mut self, link: LinkId) -> Option<ParticipantIndex> {
+        let known = self.get_mut(link)?;
+        known.in_flight = known.in_flight.saturating_sub(1);
+        Some(known.participant)
+    }
+
+    /// The link a word should go by: the one that asked if it is still there, else the participant's least loaded.
+    #[inline]
+    pub(super) fn for_word(&self, participant: ParticipantIndex, via: LinkId) -> Option<LinkId> {
+        if let Some(Some(link)) = self.links.get(via.slot())
+            && link.id == via
+            && link.participant == participant
+        {
+            return Some(via);
+        }
+        let slots = self.by_participant.get(participant.index())?;
+        let links = slots.iter().filter_map(|&slot| self.links[usize::from(slot)].as_ref());
+        links.min_by_key(|link| link.in_flight).map(|link| link.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BANK: ParticipantIndex = ParticipantIndex(3);
+    const NOW: UtcNanos = UtcNanos(1_000_000_000_000);
+
+    fn up(table: &mut LinkTable, slot: u16, in_flight_max: u32) -> LinkId {
+        let link = LinkId::new(slot, 1);
+        table.change(LinkChange::Up {
+            link,
+            participant: BANK,
+            in_flight_max,
+            per_second_max: 0,
+        });
+        link
+    }
+
+    #[test]
+    fn requests_spread_by_load_and_stop_at_the_contract() {
+        let mut table = LinkTable::new(4);
+        let (small, large) = (up(&mut table, 0, 2), up(&mut table, 7, 6));
+        let mut taken = Vec::new();
+        while let Some(link) = table.take_credit(BANK, NOW) {
+            taken.push(link);
+        }
+        assert_eq!(taken.iter().filter(|&&l| l == small).count(), 2);
+        assert_eq!(taken.iter().filter(|&&l| l == large).count(), 6);
+        assert_eq!(
+            taken[..4].iter().filter(|&&l| l == small).count(),
+            1,
+            "shares stay even: {taken:?}"
+        );
+        table.give_credit(small);
+        assert_eq!(table.take_credit(BANK, NOW), Some(small));
+    }
+
+    #[test]
+    fn a_link_of_an_earlier_generation_is_not_this_link() {
+        let mut table = LinkTable::new(4);
+        let link = up(&mut table, 0, 2);
+        table.change(LinkChange::Down { link });
+        assert!(!table.has_links(BANK));
+        let again = LinkId::new(0, 2);
+        table.change(LinkChange::Up {
+            link: again,
+            participant: BANK,
+            in_flight_max: 1,
+            per_second_max: 0,
+        });
+        assert_eq!(table.give_credit(link), None);
+        assert_eq!(table.for_word(BANK, link), Some(again));
+    }
+}

@@ -1,0 +1,54 @@
+//! The desk at which operators ask clearing for a snapshot, without clearing ever waiting.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+
+use super::status::LedgerView;
+use crate::agent::Wakeup;
+use crate::clearing::Engine;
+
+/// Questions at a time; more are told that the switch is busy.
+const QUESTIONS_MAX: usize = 16;
+
+/// Where snapshots are asked for and given.
+#[derive(Debug)]
+pub struct SnapshotDesk {
+    questions: ArrayQueue<SyncSender<Box<LedgerView>>>,
+    clearing: Arc<Wakeup>,
+}
+
+/// A shared desk.
+pub type Desk = Arc<SnapshotDesk>;
+
+impl SnapshotDesk {
+    /// A desk at which the stage that sleeps on `clearing` serves.
+    #[must_use]
+    pub fn new(clearing: Arc<Wakeup>) -> Desk {
+        Arc::new(Self { questions: ArrayQueue::new(QUESTIONS_MAX), clearing })
+    }
+
+    /// Asks and waits for the answer, at most two seconds; `None` when clearing does not answer.
+    #[must_use]
+    pub fn ask(&self) -> Option<Box<LedgerView>> {
+        let (sender, receiver) = sync_channel(1);
+        self.questions.push(sender).ok()?;
+        self.clearing.wake();
+        receiver.recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    /// Clearing's side: answers one question, if there is one.
+    #[inline]
+    pub fn serve(&self, engine: &Engine) -> usize {
+        if self.questions.is_empty() {
+            return 0;
+        }
+        let Some(asker) = self.questions.pop() else { return 0 };
+        let view = LedgerView { snapshot: engine.snapshot(), figures: engine.figures().clone() };
+        // The asker may have stopped waiting.
+        let _ = asker.try_send(Box::new(view));
+        1
+    }
+}
