@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::Scope;
 use std::time::Duration;
 
@@ -124,8 +124,10 @@ pub fn run<W: Workload + Send>(
     let live = Live::default();
     let participants = switch.participants().to_vec();
     let (result, workload, before, measured) = std::thread::scope(|scope| {
-        let mut load = LoadThread::start(scope, plan, &switch, habits, workload, &live)?;
-        load.wait()?;
+        let load = LoadThread::start(scope, plan, &switch, habits, workload, &live)?;
+        if load.steps.recv().is_err() {
+            return Err(load.failure());
+        }
         let mut admin = switch.admin()?;
         let before = Before::take(&switch, &mut admin)?;
         load.go_on();
@@ -220,11 +222,6 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
         Ok(Self { thread, steps, go })
     }
 
-    fn wait(&mut self) -> Result<(), RunError> {
-        // The sender is dropped when the thread ends early; why, it says itself.
-        self.steps.recv().map_err(|_| RunError::LoadThread)
-    }
-
     fn go_on(&self) {
         let _ = self.go.send(());
     }
@@ -233,6 +230,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
         self.thread.join().unwrap_or(Err(RunError::LoadThread))
     }
 
+    /// Why it ended before it had reached its next step.
     fn failure(self) -> RunError {
         match self.end() {
             Err(error) => error,
@@ -244,10 +242,14 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
 /// Tells the observer that a step is reached, and keeps the links alive until it says to go on.
 fn reach(step: &SyncSender<()>, go: &Receiver<()>, engine: &mut LoadEngine) -> Result<(), RunError> {
     step.send(()).map_err(|_| RunError::LoadThread)?;
-    while go.try_recv().is_err() {
-        engine.keep_alive(Duration::from_millis(10))?;
+    loop {
+        match go.try_recv() {
+            Ok(()) => return Ok(()),
+            Err(TryRecvError::Empty) => engine.keep_alive(Duration::from_millis(10))?,
+            // Nobody will say so any more: the run has failed elsewhere.
+            Err(TryRecvError::Disconnected) => return Err(RunError::LoadThread),
+        }
     }
-    Ok(())
 }
 
 fn open_driver(backend: BackendChoice, links: usize) -> Result<Box<dyn Driver>, RunError> {
