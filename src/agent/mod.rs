@@ -9,6 +9,7 @@ mod clock;
 mod composite;
 mod gate;
 mod idle;
+pub mod process;
 mod ring;
 mod runner;
 mod wakeup;

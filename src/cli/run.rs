@@ -77,8 +77,7 @@ fn prepare(args: &RunArgs) -> Result<Prepared, ConfigError> {
 
 /// Hands over to the switch.
 fn start(prepared: Prepared) -> Result<Verdict, CliError> {
-    Err(CliError::Failed(format!(
-        "settings for {} are right, but this build has no switch to start yet",
-        prepared.settings.listen
-    )))
+    crate::switch::run(prepared.settings, prepared.directory, prepared.profile)
+        .map(|()| Verdict::Well)
+        .map_err(|error| CliError::Failed(error.to_string()))
 }

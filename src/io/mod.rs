@@ -5,8 +5,10 @@
 //! last buffer in front of the new bytes and read on without a seam.
 
 mod share;
+mod stream;
 
 pub use share::BufferShare;
+pub use stream::{Stream, StreamEvents};
 
 use std::io;
 use std::net::SocketAddr;
