@@ -1,1 +1,275 @@
-//! The journal: the truth of every cent.
+//! The journal: the truth of every cent, and the pipe between sequencer and clearing.
+//!
+//! What it promises:
+//! - Nothing is read by clearing that is not on stable storage; `durable` moves by one write for all that was published
+//!   before it began (group commit), and by nothing else. A failed write is final.
+//! - A journal that opens holds every event that was ever durable, byte for byte; damage to one is refused by name.
+//! - The live tail is locked (or at least faulted in) memory; no store ever meets a page fault or a full disk.
+//! - A bounded ring: the appender is told [`Full`] before it could overwrite what a reader still needs.
+//!
+//! ```text
+//! sequencer ─ Appender ─▶ tail in memory ─ Syncer ─▶ segment files ◀─ Preparer (makes them ahead)
+//!                         │   ▲ durable                │
+//!   clearing ◀ TailReader ┘   └ TailView ▶ link agents └▶ JournalFiles ▶ replay, audit, tools
+//! ```
+//! A [`Journal`] is taken apart at start and its parts given to the stages, one thread each. The bytes are described in
+//! `layout.rs`, their reading after a crash in `recovery.rs`.
+
+mod appender;
+mod error;
+mod files;
+mod layout;
+mod options;
+mod positions;
+mod preparer;
+mod recovery;
+mod scan;
+mod segment;
+mod syncer;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+pub use appender::Appender;
+pub use error::{Full, JournalError};
+pub use files::{JournalFiles, Records};
+pub use layout::{
+    BLOCK_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+};
+pub use options::{JournalFacts, JournalOptions, Recovery, SyncMode, WriteGate};
+pub use positions::Positions;
+pub use preparer::Preparer;
+pub use syncer::Syncer;
+pub use tail::{Record, TailReader, TailView};
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use layout::{Geometry, Seed};
+use segment::{DirectoryLock, SegmentStore, WriteMode};
+use tail::Tail;
+
+use crate::domain::UtcNanos;
+use crate::memory::MappedMemory;
+
+/// An open journal, in the parts the stages take.
+#[derive(Debug)]
+pub struct Journal {
+    /// The sequencer's.
+    pub appender: Appender,
+    /// The syncer's.
+    pub syncer: Syncer,
+    /// Clearing's; stands at the recovered end (what lies before is replayed through [`JournalFiles`]).
+    pub reader: TailReader,
+    /// The link agents'.
+    pub view: TailView,
+    /// Housekeeping's.
+    pub preparer: Preparer,
+    /// Everyone's.
+    pub positions: Arc<Positions>,
+    /// What was found.
+    pub recovery: Recovery,
+    /// What it turned out to be on this host.
+    pub facts: JournalFacts,
+}
+
+impl Journal {
+    /// True when `directory` holds a journal.
+    #[must_use]
+    pub fn exists(directory: &Path) -> bool {
+        segment::segment_path(directory, 0).exists()
+    }
+
+    /// Makes a new, empty journal.
+    ///
+    /// # Errors
+    /// There is one already, another switch is making one, or the host refuses what it takes.
+    pub fn create(options: JournalOptions) -> Result<Self, JournalError> {
+        options.check()?;
+        let directory = &options.directory;
+        fs::create_dir_all(directory).map_err(JournalError::system(directory, "make the directory"))?;
+        let lock = DirectoryLock::take(directory)?;
+        if Self::exists(directory) {
+            return Err(JournalError::Exists {
+                directory: directory.clone(),
+            });
+        }
+        segment::remove_unfinished(directory)?;
+        let (mode, message) = WriteMode::choose(directory, options.sync)?;
+        let mut journal_id = [0; 16];
+        fill_with_chance(&mut journal_id).map_err(JournalError::system(directory, "draw the journal's id"))?;
+        let store = SegmentStore {
+            directory: directory.clone(),
+            geometry: Geometry {
+                segment_bytes: options.segment_bytes,
+            },
+            journal_id,
+            epoch: 1,
+            mode,
+        };
+        let ring = map_ring(&options)?;
+        let recovery = Recovery {
+            durable: SEGMENT_HEADER_BYTES,
+            last_event: 0,
+            last_time: UtcNanos(0),
+            cut_bytes: 0,
+            messages: Vec::new(),
+        };
+        Self::assemble(&options, store, ring, lock, recovery, 0, message, None)
+    }
+
+    /// Opens the journal of an earlier run and finds its end. See [`Recovery`] for what was found.
+    ///
+    /// # Errors
+    /// There is none, another switch has it, it was damaged below what had been durable ([`JournalError::Damaged`], and
+    /// nothing was changed), or the host refuses what it takes.
+    pub fn open(options: JournalOptions) -> Result<Self, JournalError> {
+        options.check()?;
+        let directory = &options.directory;
+        if !directory.is_dir() {
+            return Err(JournalError::Absent {
+                directory: directory.clone(),
+            });
+        }
+        let lock = DirectoryLock::take(directory)?;
+        segment::remove_unfinished(directory)?;
+        let count = segment::list(directory)?;
+        if count == 0 {
+            return Err(JournalError::Absent {
+                directory: directory.clone(),
+            });
+        }
+        let (mode, message) = WriteMode::choose(directory, options.sync)?;
+        let first = files::first_header(directory)?;
+        let mut store = SegmentStore {
+            directory: directory.clone(),
+            geometry: Geometry {
+                segment_bytes: options.segment_bytes,
+            },
+            journal_id: first.journal_id,
+            epoch: 0,
+            mode,
+        };
+        recovery::check_header(&store, 0, bytemuck::bytes_of(&first))?;
+        let ring = map_ring(&options)?;
+        let findings = recovery::scan(&store, &ring, count)?;
+        let scan = &findings.scan;
+        store.epoch = scan.epoch + 1;
+        let mut messages = Vec::new();
+        if findings.remains.bytes > 0 {
+            messages.push(format!(
+                "cut {} bytes behind journal position {}: a write that was under way when the switch stopped; no answer \
+                 rested on them",
+                findings.remains.bytes, scan.position
+            ));
+        }
+        let recovery = Recovery {
+            durable: scan.position,
+            last_event: scan.next_event - 1,
+            last_time: scan.last_time,
+            cut_bytes: findings.remains.bytes,
+            messages,
+        };
+        Self::assemble(
+            &options,
+            store,
+            ring,
+            lock,
+            recovery,
+            count,
+            message,
+            Some(scan.watermark),
+        )
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the one place where create and open meet")]
+    fn assemble(
+        options: &JournalOptions,
+        store: SegmentStore,
+        ring: MappedMemory,
+        lock: DirectoryLock,
+        recovery: Recovery,
+        segments: u64,
+        message: Option<String>,
+        watermark: Option<u64>,
+    ) -> Result<Self, JournalError> {
+        let directory = &options.directory;
+        let no_memory = || JournalError::system(directory, "get memory for writing");
+        let geometry = store.geometry;
+        let end = recovery.durable;
+        let zeros = segment::zeros(geometry.segment_bytes).map_err(no_memory())?;
+        let mut facts = JournalFacts {
+            sync: store.mode.name(),
+            memory: if ring.locked() { "locked" } else { "prefaulted" },
+            journal_id: store.journal_id,
+            messages: message.into_iter().collect(),
+        };
+        if options.lock_memory && !ring.locked() {
+            facts.messages.push(format!(
+                "the journal's tail of {} MiB is faulted in but not locked in memory: the limit on locked memory (ulimit -l) \
+                 is lower",
+                options.ring_bytes >> 20
+            ));
+        }
+        let positions = Arc::new(Positions::new(
+            end,
+            geometry.segment_start(segments),
+            options.link_agents,
+        ));
+        let tail = Arc::new(Tail::new(ring, geometry, Arc::clone(&positions), lock));
+        let mut syncer = Syncer::new(Arc::clone(&tail), store.clone(), options.gate.clone()).map_err(no_memory())?;
+        if let Some(watermark) = watermark {
+            if recovery.cut_bytes > 0 {
+                recovery::clear_behind(&store, &zeros, end, segments)?;
+            }
+            // What the ring does not hold of it was read from the device itself; flushing makes it stay.
+            let held = geometry.segment_start(geometry.segment_of(end).saturating_sub(1));
+            syncer.write(watermark.min(end).max(held), end)?;
+            for number in geometry.segment_of(watermark)..segments.min(geometry.segment_of(end) + 1) {
+                let file = store.open_to_write(number)?;
+                file.flush()
+                    .map_err(JournalError::system(&file.path, "flush the segment"))?;
+            }
+            segment::sync_directory(directory)?;
+        }
+        let seed = Seed::new(store.journal_id);
+        let epoch = store.epoch;
+        let ahead = u64::from(options.prepared_segments);
+        let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
+        // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
+        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) && preparer.prepare()? {}
+        Ok(Self {
+            appender: Appender::new(
+                Arc::clone(&tail),
+                seed,
+                epoch,
+                end,
+                recovery.last_event,
+                recovery.last_time,
+            ),
+            syncer,
+            reader: TailReader::new(Arc::clone(&tail), end),
+            view: TailView::new(tail),
+            preparer,
+            positions,
+            recovery,
+            facts,
+        })
+    }
+}
+
+fn map_ring(options: &JournalOptions) -> Result<MappedMemory, JournalError> {
+    MappedMemory::new(options.ring_bytes as usize, options.lock_memory)
+        .map_err(JournalError::system(&options.directory, "get memory for the tail"))
+}
+
+fn fill_with_chance(out: &mut [u8]) -> std::io::Result<()> {
+    // SAFETY: room for as many bytes as are asked for.
+    let drawn = unsafe { libc::getrandom(out.as_mut_ptr().cast(), out.len(), 0) };
+    if drawn == out.len() as isize {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}

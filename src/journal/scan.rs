@@ -1,0 +1,133 @@
+//! Reading records that may not be there: checks one after the other, and looks behind the first bad one for Group
+//! records that prove it had been durable.
+
+use super::layout::{
+    GROUP_RECORD_BYTES, Geometry, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader,
+    SEGMENT_HEADER_BYTES, Seed,
+};
+use crate::domain::UtcNanos;
+use crate::wire::{GroupEvent, RecordKind};
+
+/// Goes from record to record; each must be whole, in its place and next in number.
+#[derive(Clone, Debug)]
+pub(super) struct Scan {
+    geometry: Geometry,
+    seed: Seed,
+    /// Where the next record must begin.
+    pub(super) position: u64,
+    /// The number the next event must have.
+    pub(super) next_event: u64,
+    pub(super) last_time: UtcNanos,
+    /// No later record has a lower one.
+    pub(super) epoch: u32,
+    /// The highest position that any Group record states as durable.
+    pub(super) watermark: u64,
+}
+
+impl Scan {
+    pub(super) const fn new(geometry: Geometry, seed: Seed) -> Self {
+        Self {
+            geometry,
+            seed,
+            position: SEGMENT_HEADER_BYTES,
+            next_event: 1,
+            last_time: UtcNanos(0),
+            epoch: 0,
+            watermark: 0,
+        }
+    }
+
+    /// Checks the record at [`Scan::position`], which lies in `segment` (a whole one), and goes past it. Returns its
+    /// kind, header and offset in the segment, or what is wrong with it.
+    pub(super) fn step(&mut self, segment: &[u8]) -> Result<(RecordKind, RecordHeader, usize), &'static str> {
+        let offset = self.geometry.offset(self.position) as usize;
+        let header = RecordHeader::read(segment, offset);
+        let length = u64::from(header.length);
+        if !is_length(length) || length > self.geometry.left_in_segment(self.position) || header.flags != 0 {
+            return Err("no record begins here");
+        }
+        let Some(kind) = header.record_kind() else {
+            return Err("the record is of no kind this version knows");
+        };
+        let record = &segment[offset..offset + length as usize];
+        if !self.seed.matches(self.position, &header, record) {
+            return Err("the record's CRC does not match");
+        }
+        if header.number != self.next_event {
+            return Err("the record's event number is not the next one");
+        }
+        if header.epoch < self.epoch {
+            return Err("the record is left over from before an earlier restart");
+        }
+        if kind == RecordKind::Group {
+            let Some(stated) = group_statement(record).filter(|&stated| stated <= self.position) else {
+                return Err("the Group record states what cannot be");
+            };
+            self.watermark = self.watermark.max(stated);
+        }
+        self.epoch = header.epoch;
+        self.last_time = UtcNanos(header.time_ns);
+        self.next_event += u64::from(kind.is_event());
+        self.position = self.geometry.past_header(self.position + length);
+        Ok((kind, header, offset))
+    }
+}
+
+/// What lies behind the first bad record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Remains {
+    /// The highest position that a Group record among them states as durable.
+    pub(super) watermark: u64,
+    /// The highest epoch of such a Group record.
+    pub(super) epoch: u32,
+    /// Bytes up to the last one that is not zero.
+    pub(super) bytes: u64,
+}
+
+impl Remains {
+    /// Looks through `segment` from `position` to its end, and adds what is found.
+    pub(super) fn search(&mut self, geometry: Geometry, seed: Seed, segment: &[u8], position: u64) {
+        let from = geometry.offset(position) as usize;
+        let Some(end) = content_end(segment, from) else { return };
+        self.bytes += (end - from) as u64;
+        let last = end.min(segment.len().saturating_sub(GROUP_RECORD_BYTES as usize) + 1);
+        for offset in (from..last).step_by(RECORD_ALIGNMENT as usize) {
+            let header = RecordHeader::read(segment, offset);
+            if u64::from(header.length) != GROUP_RECORD_BYTES || header.record_kind() != Some(RecordKind::Group) {
+                continue;
+            }
+            let record = &segment[offset..offset + GROUP_RECORD_BYTES as usize];
+            let at = position + (offset - from) as u64;
+            if !seed.matches(at, &header, record) {
+                continue;
+            }
+            if let Some(stated) = group_statement(record).filter(|&stated| stated <= at) {
+                self.watermark = self.watermark.max(stated);
+                self.epoch = self.epoch.max(header.epoch);
+            }
+        }
+    }
+}
+
+/// Where the bytes of `segment` behind `from` end that are not zero; none if all are.
+pub(super) fn content_end(segment: &[u8], from: usize) -> Option<usize> {
+    const PIECE_BYTES: usize = 4096;
+    let mut end = segment.len();
+    while end > from {
+        let start = end.saturating_sub(PIECE_BYTES).max(from);
+        if let Some(last) = segment[start..end].iter().rposition(|&byte| byte != 0) {
+            return Some(start + last + 1);
+        }
+        end = start;
+    }
+    None
+}
+
+const fn is_length(length: u64) -> bool {
+    length >= RECORD_HEADER_BYTES && length <= RECORD_BYTES_MAX && length.is_multiple_of(RECORD_ALIGNMENT)
+}
+
+fn group_statement(record: &[u8]) -> Option<u64> {
+    let payload = record.get(RECORD_HEADER_BYTES as usize..GROUP_RECORD_BYTES as usize)?;
+    (record.len() as u64 == GROUP_RECORD_BYTES).then(|| bytemuck::pod_read_unaligned::<GroupEvent>(payload).durable)
+}

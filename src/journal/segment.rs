@@ -1,0 +1,385 @@
+//! Segment files: made ahead of their use, written durably in whole blocks, kept from a second switch.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::JournalError;
+use super::layout::{BLOCK_BYTES, Geometry, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::options::SyncMode;
+use crate::memory::MappedMemory;
+
+const ZEROS_BYTES: usize = 1 << 20;
+/// Between two pieces of zeros, so that a durable write does not wait behind a whole segment of them.
+const PIECE_PAUSE: Duration = Duration::from_micros(500);
+
+/// How a write is made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WriteMode {
+    /// `O_DIRECT | O_DSYNC`: the write itself.
+    Direct,
+    /// A buffered write, then `fdatasync`.
+    Fdatasync,
+}
+
+impl WriteMode {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fdatasync => "fdatasync",
+        }
+    }
+
+    /// The mode `wish` means on the file system of `directory`, and why not direct, in words.
+    pub(super) fn choose(directory: &Path, wish: SyncMode) -> Result<(Self, Option<String>), JournalError> {
+        if wish == SyncMode::Fdatasync {
+            return Ok((Self::Fdatasync, None));
+        }
+        let refusal = if is_in_memory(directory) {
+            // tmpfs takes the flag since Linux 6.6 and ignores it: the name "direct" would promise what is not there.
+            "the file system keeps its files in memory; nothing in this journal outlives the machine".to_owned()
+        } else {
+            match probe_direct(directory) {
+                Ok(()) => return Ok((Self::Direct, None)),
+                Err(source)
+                    if wish == SyncMode::Auto
+                        && matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
+                {
+                    format!("the file system refuses direct writes ({source})")
+                }
+                Err(source) => return Err(JournalError::system(directory, "write directly (O_DIRECT)")(source)),
+            }
+        };
+        if wish == SyncMode::Direct {
+            return Err(JournalError::Options(format!(
+                "{}: direct writes were asked for, but {refusal}",
+                directory.display()
+            )));
+        }
+        Ok((
+            Self::Fdatasync,
+            Some(format!("journal writes use pwrite and fdatasync: {refusal}")),
+        ))
+    }
+}
+
+fn is_in_memory(directory: &Path) -> bool {
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    let Ok(path) = CString::new(directory.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: `statfs` is plain numbers, for which zero is a value.
+    let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends with a zero, and room for the answer.
+    let found = unsafe { libc::statfs(path.as_ptr(), &raw mut facts) } == 0;
+    found && matches!(facts.f_type, libc::TMPFS_MAGIC | RAMFS_MAGIC)
+}
+
+fn probe_direct(directory: &Path) -> io::Result<()> {
+    let path = directory.join("direct.probe");
+    let attempt = || -> io::Result<()> {
+        let block = MappedMemory::new(BLOCK_BYTES as usize, false)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
+            .open(&path)?;
+        // SAFETY: the block lives until the end of the closure.
+        unsafe { write_all(&file, &[(block.as_ptr(), block.len())], 0) }
+    };
+    let outcome = attempt();
+    match fs::remove_file(&path) {
+        Err(error) if outcome.is_ok() => Err(error),
+        Ok(()) | Err(_) => outcome,
+    }
+}
+
+/// The one switch that may have a journal directory; held as long as any part of the journal lives.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    pub(super) fn take(directory: &Path) -> Result<Self, JournalError> {
+        let path = directory.join("lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(JournalError::system(&path, "open the lock"))?;
+        // SAFETY: a call on an open descriptor.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            return Ok(Self { _file: file });
+        }
+        let source = io::Error::last_os_error();
+        if source.kind() == io::ErrorKind::WouldBlock {
+            return Err(JournalError::InUse {
+                directory: directory.to_owned(),
+            });
+        }
+        Err(JournalError::system(&path, "lock")(source))
+    }
+}
+
+/// Where segments are, and what they are to be.
+#[derive(Clone, Debug)]
+pub(super) struct SegmentStore {
+    pub(super) directory: PathBuf,
+    pub(super) geometry: Geometry,
+    pub(super) journal_id: [u8; 16],
+    pub(super) epoch: u32,
+    pub(super) mode: WriteMode,
+}
+
+impl SegmentStore {
+    pub(super) fn path(&self, number: u64) -> PathBuf {
+        segment_path(&self.directory, number)
+    }
+
+    /// Opens a segment for durable writes.
+    pub(super) fn open_to_write(&self, number: u64) -> Result<SegmentFile, JournalError> {
+        let path = self.path(number);
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT | libc::O_DSYNC,
+            WriteMode::Fdatasync => 0,
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)
+            .map_err(JournalError::system(&path, "open the segment for writing"))?;
+        Ok(SegmentFile {
+            file,
+            path,
+            number,
+            mode: self.mode,
+        })
+    }
+
+    /// Makes segment `number`: its blocks really allocated and written once, with zeros, so that no later sync carries
+    /// metadata; then its header. It gets its name when all that is on stable storage.
+    pub(super) fn make(&self, number: u64, zeros: &MappedMemory, urgent: bool) -> Result<(), JournalError> {
+        let path = self.path(number);
+        let unfinished = path.with_extension("seg.new");
+        let outcome = self.make_as(&unfinished, number, zeros, urgent);
+        if let Err(source) = outcome {
+            // What is left of it would keep room from whoever must make some; if it can't be removed, open does later.
+            let _still_there = fs::remove_file(&unfinished);
+            if source.raw_os_error() == Some(libc::ENOSPC) {
+                return Err(JournalError::NoSpace {
+                    file: path,
+                    bytes: self.geometry.segment_bytes,
+                });
+            }
+            return Err(JournalError::system(&path, "make the segment")(source));
+        }
+        fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment"))?;
+        sync_directory(&self.directory)
+    }
+
+    fn make_as(&self, path: &Path, number: u64, zeros: &MappedMemory, urgent: bool) -> io::Result<()> {
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT,
+            WriteMode::Fdatasync => 0,
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(flags)
+            .open(path)?;
+        let bytes = self.geometry.segment_bytes;
+        // SAFETY: a call on an open descriptor.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as i64) } != 0 {
+            let source = io::Error::last_os_error();
+            // Where it is not known, the zeros allocate.
+            if source.raw_os_error() != Some(libc::EOPNOTSUPP) {
+                return Err(source);
+            }
+        }
+        let mut offset = 0;
+        while offset < bytes {
+            let piece = (bytes - offset).min(zeros.len() as u64);
+            // SAFETY: the zeros live as long as the borrow, and nobody writes to them.
+            unsafe { write_all(&file, &[(zeros.as_ptr(), piece as usize)], offset)? };
+            offset += piece;
+            if !urgent && offset < bytes {
+                std::thread::sleep(PIECE_PAUSE);
+            }
+        }
+        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch);
+        let block = MappedMemory::new(SEGMENT_HEADER_BYTES as usize, false)?;
+        let header = bytemuck::bytes_of(&header);
+        // SAFETY: the block is longer than the header and known to nobody else.
+        unsafe {
+            std::ptr::copy_nonoverlapping(header.as_ptr(), block.as_ptr(), header.len());
+            write_all(&file, &[(block.as_ptr(), block.len())], 0)?;
+        }
+        file.sync_all()
+    }
+
+    /// Reads a whole segment to `out`, past the page cache where writes go past it too.
+    ///
+    /// # Safety
+    /// `out` has room for a segment, is aligned to a page, and nobody else uses it.
+    pub(super) unsafe fn read_whole(&self, number: u64, out: *mut u8) -> Result<(), JournalError> {
+        let path = self.path(number);
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT,
+            WriteMode::Fdatasync => 0,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&path)
+            .map_err(JournalError::system(&path, "open the segment"))?;
+        let bytes = self.geometry.segment_bytes;
+        let length = file
+            .metadata()
+            .map_err(JournalError::system(&path, "look at the segment"))?
+            .len();
+        if length != bytes {
+            return Err(JournalError::SegmentForeign {
+                file: path,
+                reason: format!("the segment is {length} bytes long where {bytes} are expected"),
+            });
+        }
+        // SAFETY: the caller's promise.
+        let out = unsafe { std::slice::from_raw_parts_mut(out, bytes as usize) };
+        file.read_exact_at(out, 0)
+            .map_err(JournalError::system(&path, "read the segment"))
+    }
+}
+
+/// A segment open for durable writes.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    file: File,
+    pub(super) path: PathBuf,
+    pub(super) number: u64,
+    mode: WriteMode,
+}
+
+impl SegmentFile {
+    /// Writes the parts one behind the other from `offset` on, in one durable write.
+    ///
+    /// # Safety
+    /// Each part is an address and that many readable bytes that nobody writes to meanwhile. In direct mode addresses,
+    /// lengths and `offset` are multiples of [`BLOCK_BYTES`].
+    pub(super) unsafe fn write_durably(&self, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { write_all(&self.file, parts, offset)? };
+        match self.mode {
+            WriteMode::Direct => Ok(()),
+            WriteMode::Fdatasync => self.file.sync_data(),
+        }
+    }
+
+    /// Flushes what the device may still hold of this file.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// # Safety
+/// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
+unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+    let whole: usize = parts.iter().map(|part| part.1).sum();
+    let mut done = 0;
+    while done < whole {
+        let mut vectors = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; 2];
+        let mut count = 0;
+        let mut skip = done;
+        for &(start, length) in parts {
+            if skip < length {
+                vectors[count] = libc::iovec {
+                    // SAFETY: `skip` is less than the part's length.
+                    iov_base: unsafe { start.add(skip) }.cast(),
+                    iov_len: length - skip,
+                };
+                count += 1;
+                skip = 0;
+            } else {
+                skip -= length;
+            }
+        }
+        // SAFETY: `count` vectors that lie within the caller's parts.
+        let written = unsafe {
+            libc::pwritev(
+                file.as_raw_fd(),
+                vectors.as_ptr(),
+                count as i32,
+                (offset + done as u64) as i64,
+            )
+        };
+        if written < 0 {
+            let source = io::Error::last_os_error();
+            if source.kind() != io::ErrorKind::Interrupted {
+                return Err(source);
+            }
+        } else if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        } else {
+            done += written as usize;
+        }
+    }
+    Ok(())
+}
+
+/// Zeros to make segments with.
+pub(super) fn zeros(segment_bytes: u64) -> io::Result<MappedMemory> {
+    MappedMemory::new(ZEROS_BYTES.min(segment_bytes as usize), false)
+}
+
+pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:012}.seg"))
+}
+
+/// The numbers of the segments in `directory`, which must be 0, 1, 2 and so on without a gap.
+pub(super) fn list(directory: &Path) -> Result<u64, JournalError> {
+    let read = |source| JournalError::system(directory, "list the directory")(source);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(directory).map_err(read)? {
+        let name = entry.map_err(read)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        numbers.extend(number.and_then(|digits| digits.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    for (expected, &number) in (0..).zip(&numbers) {
+        if number != expected {
+            return Err(JournalError::SegmentMissing {
+                file: segment_path(directory, expected),
+            });
+        }
+    }
+    Ok(numbers.len() as u64)
+}
+
+/// Removes segments whose making a crash cut short.
+pub(super) fn remove_unfinished(directory: &Path) -> Result<(), JournalError> {
+    let read = |source| JournalError::system(directory, "list the directory")(source);
+    for entry in fs::read_dir(directory).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(&path).map_err(JournalError::system(&path, "remove the unfinished segment"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
+    File::open(directory)
+        .and_then(|file| file.sync_all())
+        .map_err(JournalError::system(directory, "flush the directory"))
+}

@@ -1,0 +1,195 @@
+//! An array that grows without copying.
+
+use std::io;
+use std::marker::PhantomData;
+
+use bytemuck::Pod;
+
+use super::mapped::{HUGE_PAGE_BYTES, MappedMemory};
+use super::prefetch::prefetch_read;
+
+/// A growable array in chunks of a huge page or so: growth maps one more chunk and moves nothing: no push ever
+/// copies the table.
+///
+/// An element's index is its own for ever; nothing is removed.
+#[derive(Debug)]
+pub struct ChunkedTable<T: Pod> {
+    chunks: Vec<MappedMemory>,
+    length: usize,
+    lock: bool,
+    elements: PhantomData<T>,
+}
+
+impl<T: Pod> ChunkedTable<T> {
+    /// Elements in a chunk: the power of two that fills [`HUGE_PAGE_BYTES`] best without passing it.
+    pub const CHUNK_ELEMENTS: usize = {
+        assert!(size_of::<T>() > 0 && size_of::<T>() <= HUGE_PAGE_BYTES);
+        assert!(align_of::<T>() <= 4096);
+        1 << (HUGE_PAGE_BYTES / size_of::<T>()).ilog2()
+    };
+
+    const SHIFT: u32 = Self::CHUNK_ELEMENTS.trailing_zeros();
+    const MASK: usize = Self::CHUNK_ELEMENTS - 1;
+
+    /// An empty table. With `lock`, chunks are locked in memory where the host allows it.
+    #[must_use]
+    pub const fn new(lock: bool) -> Self {
+        Self {
+            chunks: Vec::new(),
+            length: 0,
+            lock,
+            elements: PhantomData,
+        }
+    }
+
+    /// A table with room for `capacity` elements mapped and faulted in.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn with_capacity(capacity: usize, lock: bool) -> io::Result<Self> {
+        let mut table = Self::new(lock);
+        table.chunks.reserve(capacity.div_ceil(Self::CHUNK_ELEMENTS));
+        while table.capacity() < capacity {
+            table.grow()?;
+        }
+        Ok(table)
+    }
+
+    /// Adds an element and returns its index.
+    ///
+    /// # Panics
+    /// When a chunk is full and the host has no memory for another: size the table at start to keep that from happening.
+    #[inline]
+    pub fn push(&mut self, element: T) -> usize {
+        let index = self.length;
+        if index == self.capacity() {
+            self.grow()
+                .unwrap_or_else(|error| panic!("no memory for a table of more than {index} elements: {error}"));
+        }
+        // SAFETY: `index` is below the capacity, so that its chunk is mapped.
+        unsafe { self.address(index).write(element) };
+        self.length = index + 1;
+        index
+    }
+
+    /// The element at `index`.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        // SAFETY: below the length, so written by `push`; shared with nobody who writes while `self` is borrowed.
+        (index < self.length).then(|| unsafe { &*self.address(index) })
+    }
+
+    /// The element at `index`, to change it.
+    #[must_use]
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        // SAFETY: below the length, so written by `push`; `self` is borrowed exclusively.
+        (index < self.length).then(|| unsafe { &mut *self.address(index) })
+    }
+
+    /// Asks for the element's first cache line, ahead of a [`ChunkedTable::get`].
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        if index < self.length {
+            prefetch_read(self.address(index).cast_const());
+        }
+    }
+
+    /// How many elements there are.
+    #[must_use]
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// How many elements fit before the next chunk is mapped.
+    #[must_use]
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.chunks.len() << Self::SHIFT
+    }
+
+    /// The elements in the order of their indices.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.length).map(|index| &self[index])
+    }
+
+    fn grow(&mut self) -> io::Result<()> {
+        let chunk = MappedMemory::new(Self::CHUNK_ELEMENTS * size_of::<T>(), self.lock)?;
+        self.chunks.push(chunk);
+        Ok(())
+    }
+
+    #[inline]
+    fn address(&self, index: usize) -> *mut T {
+        let chunk = self.chunks[index >> Self::SHIFT].as_ptr().cast::<T>();
+        // SAFETY: the masked index is below the number of elements a chunk was mapped for; a chunk's start is page aligned.
+        unsafe { chunk.add(index & Self::MASK) }
+    }
+}
+
+impl<T: Pod> std::ops::Index<usize> for ChunkedTable<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, index: usize) -> &T {
+        assert!(index < self.length, "element {index} of a table of {}", self.length);
+        // SAFETY: as in `get`.
+        unsafe { &*self.address(index) }
+    }
+}
+
+impl<T: Pod> std::ops::IndexMut<usize> for ChunkedTable<T> {
+    #[inline]
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        assert!(index < self.length, "element {index} of a table of {}", self.length);
+        // SAFETY: as in `get_mut`.
+        unsafe { &mut *self.address(index) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_moves_no_element() {
+        let mut table = ChunkedTable::<[u64; 6]>::new(false);
+        assert_eq!(table.push([1; 6]), 0);
+        let first = std::ptr::from_ref(&table[0]);
+        let count = 3 * ChunkedTable::<[u64; 6]>::CHUNK_ELEMENTS + 5;
+        for index in 1..count as u64 {
+            table.push([index; 6]);
+        }
+        assert_eq!(std::ptr::from_ref(&table[0]), first);
+        assert_eq!(table.len(), count);
+        assert_eq!(table.capacity(), 4 * ChunkedTable::<[u64; 6]>::CHUNK_ELEMENTS);
+        assert_eq!(table[count - 1], [count as u64 - 1; 6]);
+        assert!(
+            table
+                .iter()
+                .skip(1)
+                .enumerate()
+                .all(|(index, element)| element[5] == index as u64 + 1)
+        );
+    }
+
+    #[test]
+    fn nothing_is_there_past_the_end() {
+        let mut table = ChunkedTable::<u64>::with_capacity(10, false).unwrap();
+        assert!(table.get(0).is_none() && table.get_mut(0).is_none());
+        table.prefetch(0);
+        table.push(5);
+        table.prefetch(0);
+        *table.get_mut(0).unwrap() += 1;
+        assert_eq!(table.get(0), Some(&6));
+        assert!(table.get(1).is_none());
+    }
+}
