@@ -220,3 +220,43 @@ fn what_is_no_frame_costs_its_sender_the_link_and_nobody_else_anything() {
         switch.shutdown().unwrap();
     }
 }
+
+#[test]
+fn a_thread_for_every_stage_does_what_one_thread_does() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(4, 4));
+        let switch = start_with_profile(
+            data.path(),
+            &directory,
+            backend,
+            spread_profile(),
+            StartOptions::default(),
+        );
+        let mut institutions: Vec<_> = (0..4)
+            .map(|index| Participant::connect(switch.listen(), &directory, index, 0))
+            .collect();
+        let mut banks: Vec<_> = (4..8)
+            .map(|index| Participant::connect(switch.listen(), &directory, index, 0))
+            .collect();
+        for round in 0..50 {
+            for (institution, bank) in institutions.iter_mut().zip(&mut banks) {
+                for serial in round * 20..round * 20 + 20 {
+                    institution.send(&debit(institution.index.0, bank.index.0, serial + 1, 100 + serial));
+                }
+            }
+            for (institution, bank) in institutions.iter_mut().zip(&mut banks) {
+                for _ in 0..20 {
+                    let request: PaymentRequest = bank.expect();
+                    bank.send(&yes(&request));
+                }
+                for _ in 0..20 {
+                    assert_eq!(code(&institution.expect()), Code::Committed);
+                }
+            }
+        }
+        let report = switch.shutdown().unwrap();
+        assert_eq!(report["status"]["payments"]["committed"], 4_000);
+        let replayed = clearway::switch::replay(&data.path().join("journal"), None, |_| {}).unwrap();
+        assert_eq!(report["state_hash"], replayed.hash.to_string());
+    }
+}

@@ -146,11 +146,12 @@ pub trait Driver: Send {
     /// The receive buffers.
     fn pool(&self) -> Arc<dyn BufferPool>;
 
-    /// Begins to accept on `address`; gives the bound address (port 0 = any).
+    /// Begins to accept on `address`; gives the bound address (port 0 = any). With `shared`, other drivers of this user may
+    /// listen on it too, and the kernel spreads connections over them.
     ///
     /// # Errors
     /// As `bind` and `listen`.
-    fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr>;
+    fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<SocketAddr>;
 
     /// Stops accepting; connections stay.
     fn stop_listening(&mut self);

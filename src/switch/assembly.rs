@@ -308,7 +308,7 @@ fn assemble(
         driver_options.connections_max = connections_max as u32;
         let (mut driver, reason) = crate::io::open(settings.backend, &driver_options, Arc::clone(&wakeup))?;
         listen = driver
-            .listen(listen)
+            .listen(listen, profile.link_agents > 1)
             .map_err(SwitchError::host(format!("listen on {}", settings.listen)))?;
         (backend, backend_reason) = (driver.backend().name(), reason);
         let buffers = 2 * usize::from(profile.driver.receive_buffers);

@@ -56,9 +56,19 @@ pub fn start_switch(
     backend: BackendChoice,
     options: StartOptions,
 ) -> RunningSwitch {
+    start_with_profile(data, directory, backend, profile(), options)
+}
+
+pub fn start_with_profile(
+    data: &Path,
+    directory: &Directory,
+    backend: BackendChoice,
+    profile: Profile,
+    options: StartOptions,
+) -> RunningSwitch {
     let mut directory = directory.clone();
     directory.scheme.residency_bytes = 4 << 20;
-    start(settings(data, backend), directory, profile(), options).expect("the switch starts")
+    start(settings(data, backend), directory, profile, options).expect("the switch starts")
 }
 
 /// Holds durable writes until it is told to let them go.
@@ -246,4 +256,20 @@ pub fn pay(institution: &mut Participant, bank: &mut Participant, serial: u64, a
     let request: PaymentRequest = bank.expect();
     bank.send(&yes(&request));
     institution.expect()
+}
+
+/// A thread for every stage and two link agents: what one composite thread does, many must do.
+pub fn spread_profile() -> Profile {
+    let mut spread = Profile::load("server-16").expect("the built-in profile is right");
+    let small = profile();
+    (spread.journal, spread.rings, spread.driver) = (small.journal, small.rings, small.driver);
+    spread
+        .threads
+        .retain(|thread| !["link-2", "link-3"].contains(&thread.name.as_str()));
+    spread.link_agents = 2;
+    for thread in &mut spread.threads {
+        thread.core = None;
+        thread.idle = clearway::agent::IdleStrategy::Park { spins: 5 };
+    }
+    spread
 }
