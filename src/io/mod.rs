@@ -4,12 +4,6 @@
 //! [`HEADROOM`] bytes before the place where the kernel writes, so that the reader can put the unfinished end of the
 //! last buffer in front of the new bytes and read on without a seam.
 
-mod share;
-mod stream;
-
-pub use share::BufferShare;
-pub use stream::{Stream, StreamEvents};
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +16,9 @@ mod numbers;
 mod poll;
 mod pool;
 mod provided;
+mod share;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod uring;
@@ -30,6 +26,8 @@ mod uring_setup;
 
 pub use choice::{BackendChoice, OpenError, open};
 pub use pool::ReceivePool;
+pub use share::BufferShare;
+pub use stream::{Stream, StreamEvents};
 pub use uring_setup::UringError;
 
 /// Bytes in front of each receive buffer that belong to the reader.

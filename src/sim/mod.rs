@@ -1,1 +1,32 @@
-//! Simulated institutions and banks, with books of their own.
+//! Simulated institutions and banks: the load of demo and bench.
+//!
+//! All participants live in one thread over one driver ([`LoadEngine`]). Each keeps books of its own ([`Books`]) from
+//! what passes over its links, and nothing else, so that holding them against the switch proves something. Payments
+//! come from a [`Workload`]: a flood, a fixed rate, New Year's Eve, or a file of the user's own.
+
+mod bank;
+mod books;
+mod engine;
+mod evening;
+mod load;
+mod outcome;
+mod payment;
+mod random;
+mod session;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod wheel;
+mod words;
+mod workload;
+
+pub use bank::{BankHabits, Verdict};
+pub use books::{Book, Books, ParticipantFigures, WindowFigures};
+pub use engine::{Idle, LoadEngine, LoadError, LoadOptions, ParticipantPlan};
+pub use evening::{EVENING_PEAK_PER_SECOND, Evening};
+pub use outcome::{FinalAnswer, Live, Outcomes, SecondFigures, latency_histogram, quantile_us};
+pub use random::{LogNormal, Picker, Random, mix};
+pub use session::{Identity, Session, SessionEnd, SessionState, SessionStep};
+pub use trace::{Recorded, Trace, TraceError};
+pub use words::WordTracker;
+pub use workload::{Flood, Intent, Paced, Parties, Skew, Workload};

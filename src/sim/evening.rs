@@ -1,0 +1,291 @@
+//! New Year's Eve, compressed: what is paid for when, by whom, and how the crowd's curve rises to its peak.
+//!
+//! People shop and settle their bills in the early evening, the televised gala sets off bursts of red packets, and at
+//! midnight everybody sends red packets at once: there the curve stands on its plateau.
+
+use super::random::{LogNormal, Picker, Random, mix};
+use super::workload::{Intent, Parties, Workload};
+use crate::domain::{Code, ParticipantIndex, Scene};
+
+/// The peak, payments a second: a little above the 44,000 that the scheme's record says, so that a whole second holds
+/// them wherever it begins.
+pub const EVENING_PEAK_PER_SECOND: u64 = 46_000;
+/// The plateau lasts at least this long, so that a whole second lies in it.
+const PLATEAU_SECONDS_MIN: f64 = 2.3;
+/// The plateau's share of the evening, when that is longer.
+const PLATEAU_SHARE: f64 = 0.12;
+/// What the evening ends with, as a share of its length.
+const AFTERMATH_SHARE: f64 = 0.2;
+/// Of 100,000 payments, so many are sent twice on purpose, and so many are on-us attempts on top.
+const REPEATS: u32 = 500;
+const ON_US: u32 = 100;
+/// Largest amount of a simulated payment, minor units.
+const AMOUNT_MINOR_MAX: u64 = 5_000_000;
+
+/// Before the plateau: (share of the time, share of the peak).
+const RISE: &[(f64, f64)] = &[
+    (0.00, 0.25),
+    (0.20, 0.40),
+    (0.27, 0.62), // the gala's first red packets
+    (0.34, 0.42),
+    (0.52, 0.50),
+    (0.58, 0.75), // and its second
+    (0.66, 0.50),
+    (0.84, 0.62),
+    (1.00, 1.00),
+];
+/// After it.
+const FALL: &[(f64, f64)] = &[(0.0, 1.0), (0.35, 0.65), (1.0, 0.30)];
+
+/// How a scene's amounts spread: median in minor units.
+const SCENES: &[(Scene, u64)] = &[
+    (Scene::Shopping, 8_800),
+    (Scene::Transfer, 50_000),
+    (Scene::RedPacket, 2_000),
+    (Scene::GalaRedPacket, 188),
+    (Scene::Utility, 15_000),
+    (Scene::Other, 5_000),
+];
+
+/// New Year's Eve as a workload.
+#[derive(Debug)]
+pub struct Evening {
+    parties: Parties,
+    institutions: Picker,
+    banks: Picker,
+    amounts: LogNormal,
+    random: Random,
+    seconds: f64,
+    /// Set = the same rate all evening.
+    rate: Option<u64>,
+    /// Where the next slot begins, seconds.
+    slot: f64,
+    issued: u64,
+    next_due_ns: u64,
+    /// An on-us attempt that goes out beside the next payment.
+    on_us: Option<Intent>,
+}
+
+impl Evening {
+    /// The evening's curve over `seconds`, or `rate` payments a second throughout. Repeatable by `seed`.
+    #[must_use]
+    pub fn new(parties: Parties, seconds: u32, rate: Option<u64>, seed: u64) -> Self {
+        let mut evening = Self {
+            institutions: Picker::new(&institution_weights(parties.institutions.len())),
+            banks: Picker::zipf(parties.banks.len(), 1.0),
+            parties,
+            amounts: LogNormal::new(1.1, mix(seed ^ 1)),
+            random: Random::new(mix(seed)),
+            seconds: f64::from(seconds),
+            rate,
+            slot: 0.0,
+            issued: 0,
+            next_due_ns: 0,
+            on_us: None,
+        };
+        evening.next_due_ns = evening.draw_due();
+        evening
+    }
+
+    /// Payments a second at `second` of the evening.
+    fn rate_at(&self, second: f64) -> f64 {
+        if let Some(rate) = self.rate {
+            return rate as f64;
+        }
+        let plateau = (PLATEAU_SHARE * self.seconds)
+            .max(PLATEAU_SECONDS_MIN)
+            .min(self.seconds);
+        let aftermath = (AFTERMATH_SHARE * self.seconds).min(self.seconds - plateau);
+        let rise = self.seconds - plateau - aftermath;
+        let share = if second < rise {
+            between(RISE, second / rise)
+        } else if second <= rise + plateau {
+            1.0
+        } else {
+            between(FALL, (second - rise - plateau) / aftermath)
+        };
+        share * EVENING_PEAK_PER_SECOND as f64
+    }
+
+    /// The next payment's moment, somewhere in its own slot; ends the slot.
+    fn draw_due(&mut self) -> u64 {
+        // A fixed rate is counted, not summed up, so that it holds to the last payment.
+        let (begin, end) = match self.rate {
+            Some(rate) => {
+                let rate = rate.max(1) as f64;
+                (self.issued as f64 / rate, (self.issued + 1) as f64 / rate)
+            }
+            None => (self.slot, self.slot + 1.0 / self.rate_at(self.slot)),
+        };
+        self.slot = end;
+        let due = begin + (end - begin) * self.random.unit();
+        (due * 1e9) as u64
+    }
+
+    fn has_ended(&self) -> bool {
+        self.next_due_ns as f64 >= self.seconds * 1e9
+    }
+
+    fn scene(&mut self, share: f64) -> Scene {
+        // Early on people shop; as midnight nears, red packets take over.
+        let red_packets = 10.0 + 60.0 * share * share;
+        let draw = 100.0 * self.random.unit();
+        let gala = if (0.55..0.8).contains(&share) { 25.0 } else { 3.0 };
+        if draw < red_packets {
+            Scene::RedPacket
+        } else if draw < red_packets + gala * (1.0 - red_packets / 100.0) {
+            Scene::GalaRedPacket
+        } else {
+            match self.random.below(100) {
+                0..58 => Scene::Shopping,
+                58..80 => Scene::Transfer,
+                80..92 => Scene::Utility,
+                _ => Scene::Other,
+            }
+        }
+    }
+
+    fn amount(&mut self, scene: Scene) -> u64 {
+        let median = SCENES
+            .iter()
+            .find(|(of, _)| *of == scene)
+            .map_or(5_000, |(_, median)| *median);
+        self.amounts.around(median, self.random.bits()).min(AMOUNT_MINOR_MAX)
+    }
+
+    fn institution(&mut self) -> ParticipantIndex {
+        self.parties.institutions[self.institutions.pick(self.random.bits())]
+    }
+}
+
+impl Workload for Evening {
+    fn next(&mut self, now_ns: u64) -> Option<Intent> {
+        if let Some(on_us) = self.on_us.take() {
+            return Some(on_us);
+        }
+        if self.has_ended() || self.next_due_ns > now_ns {
+            return None;
+        }
+        let due_ns = self.next_due_ns;
+        let share = self.rate_at(due_ns as f64 / 1e9) / EVENING_PEAK_PER_SECOND as f64;
+        let scene = self.scene(share.min(1.0));
+        let intent = Intent {
+            due_ns,
+            initiator: self.institution(),
+            responder: self.parties.banks[self.banks.pick(self.random.bits())],
+            amount_minor: self.amount(scene),
+            scene,
+            provoked: None,
+            repeat_after_ns: self.random.chance(REPEATS).then(|| {
+                // Half at once, to meet the first one in flight; half when the answer is there.
+                self.random.below(2) * (200_000_000 + self.random.below(500_000_000))
+            }),
+        };
+        if self.random.chance(ON_US) {
+            let institution = self.institution();
+            self.on_us = Some(Intent {
+                initiator: institution,
+                responder: institution,
+                provoked: Some(Code::OnUs),
+                repeat_after_ns: None,
+                ..intent
+            });
+        }
+        self.issued += 1;
+        self.next_due_ns = self.draw_due();
+        Some(intent)
+    }
+
+    fn next_due_ns(&self) -> Option<u64> {
+        (!self.has_ended()).then_some(self.next_due_ns)
+    }
+
+    fn is_finished(&self, _now_ns: u64) -> bool {
+        self.has_ended() && self.on_us.is_none()
+    }
+}
+
+/// Two giants carry 58 of 100 payments; the rest follows Zipf's law.
+fn institution_weights(count: usize) -> Vec<f64> {
+    let tail: f64 = (1..count.saturating_sub(1)).map(|rank| 1.0 / rank as f64).sum();
+    (0..count)
+        .map(|rank| match rank {
+            0 => 0.34,
+            1 => 0.24,
+            _ => 0.42 / tail / (rank - 1) as f64,
+        })
+        .collect()
+}
+
+fn between(nodes: &[(f64, f64)], at: f64) -> f64 {
+    let after = nodes
+        .iter()
+        .position(|node| node.0 > at)
+        .unwrap_or(nodes.len() - 1)
+        .max(1);
+    let ((x0, y0), (x1, y1)) = (nodes[after - 1], nodes[after]);
+    y0 + (y1 - y0) * ((at - x0) / (x1 - x0)).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::parties_for_tests;
+    use super::*;
+
+    fn all(seconds: u32, rate: Option<u64>) -> Vec<Intent> {
+        let mut evening = Evening::new(parties_for_tests(), seconds, rate, 9);
+        let mut intents = Vec::new();
+        while !evening.is_finished(0) {
+            intents.extend(evening.next(u64::MAX));
+        }
+        intents
+    }
+
+    fn per_second(intents: &[Intent], seconds: u32) -> Vec<u64> {
+        let mut counts = vec![0; seconds as usize];
+        for intent in intents.iter().filter(|intent| intent.provoked.is_none()) {
+            counts[(intent.due_ns / 1_000_000_000) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn the_curve_peaks_over_forty_four_thousand_for_a_whole_second_however_short_the_evening() {
+        for seconds in [3, 5, 10, 30] {
+            let counts = per_second(&all(seconds, None), seconds);
+            assert!(*counts.iter().max().unwrap() >= 45_500, "{seconds} s: {counts:?}");
+            assert!(*counts.iter().max().unwrap() <= 46_500, "{seconds} s: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_rate_holds_in_every_second() {
+        let counts = per_second(&all(4, Some(44_000)), 4);
+        assert!(
+            counts.iter().all(|count| (43_999..=44_001).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn the_mixture_is_as_in_life() {
+        let intents = all(10, None);
+        let count = intents.len();
+        let of = |claim: fn(&Intent) -> bool| intents.iter().filter(|intent| claim(intent)).count();
+        assert!(of(|i| i.initiator.0 < 2) * 2 > count);
+        let on_us = of(|i| i.provoked == Some(Code::OnUs));
+        assert!((count / 1_400..count / 700).contains(&on_us), "{on_us} of {count}");
+        assert_eq!(on_us, of(|i| i.responder == i.initiator));
+        let repeats = of(|i| i.repeat_after_ns.is_some());
+        assert!((count / 250..count / 160).contains(&repeats), "{repeats} of {count}");
+        assert!(intents.iter().all(|i| (1..=AMOUNT_MINOR_MAX).contains(&i.amount_minor)));
+        for scene in Scene::ALL {
+            assert!(intents.iter().any(|i| i.scene == scene), "{scene:?}");
+        }
+    }
+
+    #[test]
+    fn one_seed_gives_one_evening() {
+        assert_eq!(all(1, Some(500)), all(1, Some(500)));
+    }
+}

@@ -1,0 +1,464 @@
+//! The participants against a small switch in memory that speaks the link's frames, and that errs on purpose.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::load::Load;
+use super::*;
+use crate::domain::{
+    BusinessDate, Code, Currency, Kind, ParticipantIndex, PaymentId, PaymentState, Role, SchemeCode, UtcNanos, WindowId,
+};
+use crate::io::{Connection, StreamEvents};
+use crate::wire::{
+    Answer, AnswerFlags, Establish, EstablishmentAck, Frame, FrameHeader, Negotiate, NegotiationResponse,
+    PaymentRequest, Reply, ReplyOutcome, Reversal, StatusRequest, Template, decode,
+};
+
+const WINDOW: WindowId = WindowId::new(BusinessDate(20_261_123), 1);
+const STEP_NS: u64 = 1_000_000;
+
+/// What the switch in memory does to each frame it is about to send or handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    None,
+    /// Every answer goes out twice, under two numbers.
+    AnswersTwice,
+    /// Every request goes to the bank twice.
+    ForwardsTwice,
+    /// The institution's link is lost with the words of that moment, once.
+    DropsLink,
+    /// No payment is taken the first time it is asked for.
+    TakesNothingAtFirst,
+    /// Requests never reach the bank; it is asked about them.
+    AsksStatusOnly,
+    /// Every payment is reversed after its yes, as if it had come too late.
+    Reverses,
+    /// Commits over another amount.
+    WrongAmount,
+}
+
+#[derive(Default)]
+struct Peer {
+    participant: Option<usize>,
+    established: bool,
+    /// Bytes on their way to the participant.
+    outbound: Vec<u8>,
+}
+
+impl Peer {
+    fn write<F: Frame>(&mut self, frame: F) {
+        self.outbound.extend_from_slice(bytemuck::bytes_of(&frame.sealed()));
+    }
+}
+
+struct MemorySwitch {
+    fault: Fault,
+    participants: usize,
+    peers: Vec<Peer>,
+    words: Vec<Vec<Answer>>,
+    answers: HashMap<PaymentId, Option<Answer>>,
+    asked: HashMap<PaymentId, PaymentRequest>,
+    dropped: bool,
+    drop_now: Option<usize>,
+}
+
+fn header<F: Frame>() -> FrameHeader {
+    FrameHeader::new(F::TEMPLATE, size_of::<F>())
+}
+
+impl MemorySwitch {
+    fn send<F: Frame>(&mut self, participant: usize, frame: F) {
+        let found = self
+            .peers
+            .iter_mut()
+            .find(|p| p.established && p.participant == Some(participant));
+        if let Some(peer) = found {
+            peer.write(frame);
+        }
+    }
+
+    fn answer(&mut self, request: &PaymentRequest, code: Code, state: u8, flags: u8) {
+        let initiator = request.body.id.originator().index();
+        let is_final = state != 0;
+        let word = if is_final {
+            self.words[initiator].len() as u64 + 1
+        } else {
+            0
+        };
+        let wrong = u64::from(self.fault == Fault::WrongAmount);
+        let answer = Answer {
+            header: header::<Answer>(),
+            id: request.body.id,
+            word,
+            amount_minor: request.body.amount_minor + wrong,
+            window: if code == Code::Committed {
+                WINDOW
+            } else {
+                WindowId::NONE
+            },
+            final_ns: 1,
+            mandate_token: [0; 2],
+            currency: 156,
+            responder: request.body.responder,
+            kind: Kind::Debit as u8,
+            code: code as u8,
+            state,
+            flags,
+            reserved: 0,
+        };
+        if is_final {
+            self.words[initiator].push(answer);
+            self.answers.insert(request.body.id, Some(answer));
+        }
+        self.send(initiator, answer);
+    }
+
+    fn on_request(&mut self, request: &PaymentRequest) {
+        let id = request.body.id;
+        let known = self.answers.get(&id).copied();
+        if self.fault == Fault::TakesNothingAtFirst && self.asked.insert(id, *request).is_none() {
+            return self.answer(request, Code::NotTaken, 0, 0);
+        }
+        match known {
+            Some(None) => return self.answer(request, Code::InProgress, 0, 0),
+            Some(Some(stored)) => {
+                let code = Code::from_u8(stored.code).unwrap();
+                return self.answer(request, code, stored.state, AnswerFlags::DUPLICATE);
+            }
+            None => {}
+        }
+        self.answers.insert(id, None);
+        self.asked.insert(id, *request);
+        if request.body.responder == id.originator() {
+            return self.answer(request, Code::OnUs, PaymentState::Rejected as u8, 0);
+        }
+        let bank = request.body.responder.index();
+        if self.fault == Fault::AsksStatusOnly {
+            let status = StatusRequest {
+                header: header::<StatusRequest>(),
+                id,
+                amount_minor: request.body.amount_minor,
+                currency: 156,
+                kind: Kind::Debit as u8,
+                attempt: 1,
+                initiator: id.originator(),
+                reserved: [0; 2],
+                accepted_ns: 1,
+                reserved2: 0,
+            };
+            return self.send(bank, status);
+        }
+        self.send(bank, *request);
+        if self.fault == Fault::ForwardsTwice {
+            self.send(bank, *request);
+        }
+        if self.fault == Fault::DropsLink && !self.dropped && self.words[0].len() > 20 {
+            self.dropped = true;
+            self.drop_now = Some(0);
+        }
+    }
+
+    fn on_reply(&mut self, reply: &Reply) {
+        let request = self.asked[&reply.body.id];
+        if self.answers[&reply.body.id].is_some() {
+            return;
+        }
+        let (code, state) = match ReplyOutcome::from_u8(reply.body.outcome).unwrap() {
+            ReplyOutcome::Yes => (Code::Committed, PaymentState::Committed),
+            ReplyOutcome::No => (Code::from_u8(reply.body.code).unwrap(), PaymentState::Declined),
+            ReplyOutcome::NeverSeen => (Code::LinkDown, PaymentState::Declined),
+            ReplyOutcome::Acknowledged => return,
+        };
+        if self.fault == Fault::Reverses && code == Code::Committed {
+            let reversal = Reversal {
+                header: header::<Reversal>(),
+                id: reply.body.id,
+                word: 0,
+                amount_minor: reply.body.amount_minor,
+                currency: 156,
+                kind: Kind::Debit as u8,
+                attempt: 1,
+                initiator: request.body.id.originator(),
+                flags: 0,
+                reserved: 0,
+                raised_ns: 1,
+                reserved2: [0; 2],
+            };
+            self.send(request.body.responder.index(), reversal);
+            return self.answer(&request, Code::BankTimeout, PaymentState::Expired as u8, 0);
+        }
+        self.answer(&request, code, state as u8, 0);
+        if self.fault == Fault::AnswersTwice {
+            self.answer(&request, code, state as u8, 0);
+        }
+    }
+
+    fn on_frame(&mut self, connection: usize, template: Template, frame: &[u8]) {
+        match template {
+            Template::Negotiate => {
+                let index = usize::from(Negotiate::read(frame).credential[0]);
+                assert!(index < self.participants);
+                self.peers[connection].participant = Some(index);
+                let response = NegotiationResponse {
+                    header: header::<NegotiationResponse>(),
+                    session_id: 1,
+                    timestamp_ns: 1,
+                    participant: ParticipantIndex(index as u16),
+                    role: 1,
+                    reserved: [0; 13],
+                };
+                self.peers[connection].write(response);
+            }
+            Template::Establish => {
+                let establish = Establish::read(frame);
+                let index = self.peers[connection].participant.unwrap();
+                let ack = EstablishmentAck {
+                    header: header::<EstablishmentAck>(),
+                    session_id: 1,
+                    timestamp_ns: 1,
+                    next_word: self.words[index].len() as u64 + 1,
+                    keepalive_ms: 60_000,
+                    credit_in_flight: 0,
+                    credit_per_second: 0,
+                    reserved: [0; 12],
+                };
+                self.peers[connection].write(ack);
+                self.peers[connection].established = true;
+                let said = self.words[index].clone();
+                for word in said.iter().filter(|word| word.word > establish.last_word) {
+                    let again = Answer {
+                        flags: word.flags | AnswerFlags::RETRANSMITTED,
+                        ..*word
+                    };
+                    self.send(index, again);
+                }
+            }
+            Template::PaymentRequest => self.on_request(&PaymentRequest::read(frame)),
+            Template::Reply => self.on_reply(&Reply::read(frame)),
+            Template::Terminate => self.peers[connection] = Peer::default(),
+            other => panic!("{other:?} is not expected here"),
+        }
+    }
+}
+
+/// Runs participants and switch in steps of simulated time until all is quiet.
+struct World {
+    load: Load,
+    switch: MemorySwitch,
+    tails: Vec<Vec<u8>>,
+    free: Vec<u32>,
+}
+
+impl World {
+    fn new(fault: Fault) -> Self {
+        let plans: Vec<ParticipantPlan> = (0..5u16)
+            .map(|index| ParticipantPlan {
+                index: ParticipantIndex(index),
+                code: SchemeCode::parse(&format!("Z{index:013}")).unwrap(),
+                role: if index < 2 { Role::Institution } else { Role::Bank },
+                credential: [index as u8; 32],
+                links: 1,
+            })
+            .collect();
+        let options = LoadOptions {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            run: 9,
+            currency: Currency::CNY,
+            keepalive_ms: 60_000,
+            retry_after: Duration::from_secs(3),
+            grace: Duration::from_secs(60),
+            idle: Idle::Spin,
+        };
+        let habits = BankHabits::as_in_life(plans.len(), 5);
+        let mut world = Self {
+            load: Load::new(&plans, habits, &options, UtcNanos(1_790_000_000_000_000_000).0),
+            switch: MemorySwitch {
+                fault,
+                participants: plans.len(),
+                peers: (0..16).map(|_| Peer::default()).collect(),
+                words: vec![Vec::new(); plans.len()],
+                answers: HashMap::new(),
+                asked: HashMap::new(),
+                dropped: false,
+                drop_now: None,
+            },
+            tails: vec![Vec::new(); 16],
+            free: (0..16).rev().collect(),
+        };
+        for _ in 0..10 {
+            world.step();
+        }
+        assert_eq!(world.load.established(), world.load.links(), "{}", world.load.trouble());
+        world
+    }
+
+    fn step(&mut self) {
+        self.load.now_ns += STEP_NS;
+        self.load.fire();
+        self.load.maintain();
+        while let Some(link) = self.load.link_to_connect() {
+            let connection = Connection(self.free.pop().unwrap());
+            self.load.connecting_on(link, connection);
+            self.load.connected(connection, Ok(()));
+        }
+        self.exchange();
+    }
+
+    fn exchange(&mut self) {
+        self.load.note_handed(self.load.now_ns);
+        while let Some((connection, mut bytes)) = self.load.next_send(self.load.now_ns) {
+            let mut rest = &bytes[..];
+            while let Some((template, length)) = decode(rest).unwrap() {
+                self.switch.on_frame(connection.0 as usize, template, &rest[..length]);
+                rest = &rest[length..];
+            }
+            assert!(rest.is_empty(), "half a frame was sent");
+            bytes.clear();
+            self.load.sent(connection, bytes);
+        }
+        if let Some(participant) = self.switch.drop_now.take() {
+            self.drop_link(participant);
+        }
+        for slot in 0..self.switch.peers.len() {
+            let outbound = std::mem::take(&mut self.switch.peers[slot].outbound);
+            // In odd pieces, so that frames straddle them.
+            for piece in outbound.chunks(147) {
+                let mut bytes = std::mem::take(&mut self.tails[slot]);
+                bytes.extend_from_slice(piece);
+                let read = self.load.received(Connection(slot as u32), &bytes);
+                self.tails[slot] = bytes.split_off(read.expect("the link is kept"));
+            }
+        }
+    }
+
+    /// The link of a participant is lost with everything that was on its way.
+    fn drop_link(&mut self, participant: usize) {
+        let slot = self
+            .switch
+            .peers
+            .iter()
+            .position(|peer| peer.participant == Some(participant))
+            .unwrap();
+        self.switch.peers[slot] = Peer::default();
+        self.tails[slot].clear();
+        self.load
+            .closed(Connection(slot as u32), Some(io::ErrorKind::ConnectionReset.into()));
+        self.free.push(slot as u32);
+    }
+
+    fn run(mut self, payments: u64) -> (Outcomes, Books) {
+        let parties = Parties {
+            institutions: vec![ParticipantIndex(0), ParticipantIndex(1)],
+            banks: (2..5).map(ParticipantIndex).collect(),
+        };
+        let mut evening = Evening::new(parties, 1, Some(payments), 3);
+        self.load.start_run(self.load.now_ns);
+        let start_ns = self.load.now_ns;
+        let live = Live::default();
+        for _ in 0..20_000 {
+            self.load.roll(&live);
+            while let Some(intent) = evening.next(self.load.now_ns - start_ns) {
+                self.load.issue(&intent);
+            }
+            self.step();
+            if evening.is_finished(0) && self.load.is_done() {
+                break;
+            }
+        }
+        assert!(self.load.is_done(), "payments are left without an answer");
+        self.load.into_results()
+    }
+}
+
+fn switch_windows(outcomes: &Outcomes, gross_minor: i128, nets: Vec<(u16, i128)>) -> Vec<WindowFigures> {
+    vec![WindowFigures {
+        id: WINDOW.to_string(),
+        currency: 156,
+        state: "closed".into(),
+        opened_ns: 1,
+        closed_ns: 2,
+        committed: outcomes.committed,
+        gross_minor,
+        nets,
+    }]
+}
+
+#[test]
+fn a_run_against_a_faultless_switch_finds_nothing() {
+    let (outcomes, books) = World::new(Fault::None).run(5_000);
+    assert_eq!(outcomes.findings, Vec::<String>::new());
+    assert!(outcomes.offered >= 5_000 && outcomes.in_flight() == 0);
+    assert_eq!(outcomes.rejected_unexpected, 0);
+    assert!(outcomes.rejected > 0 && outcomes.declined > 100 && outcomes.committed > 4_700);
+    assert!(outcomes.in_progress > 0 && outcomes.stored > 0);
+    assert_eq!(outcomes.in_progress + outcomes.stored, outcomes.repeats_sent);
+    // What the bank held is milliseconds; what is left for this switch is a step or two.
+    assert!(outcomes.latency.value_at_quantile(0.5) > 5 * STEP_NS);
+    assert!(outcomes.switch_latency.value_at_quantile(0.99) < 4 * STEP_NS);
+    // Books that hold something differ from a switch that holds nothing.
+    assert!(
+        !books
+            .compare(&[], &switch_windows(&outcomes, 0, Vec::new()), &[])
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_second_final_answer_is_found() {
+    let (outcomes, _) = World::new(Fault::AnswersTwice).run(100);
+    assert!(
+        outcomes.findings[0].contains("a second final answer"),
+        "{:?}",
+        outcomes.findings
+    );
+}
+
+#[test]
+fn a_request_forwarded_twice_is_found() {
+    let (outcomes, _) = World::new(Fault::ForwardsTwice).run(100);
+    assert!(outcomes.findings[0].contains("twice"), "{:?}", outcomes.findings);
+}
+
+#[test]
+fn a_committed_amount_that_is_not_the_asked_one_is_found() {
+    let (outcomes, _) = World::new(Fault::WrongAmount).run(100);
+    assert!(outcomes.findings[0].contains("asked for"), "{:?}", outcomes.findings);
+}
+
+#[test]
+fn words_lost_with_a_link_come_again_and_count_once() {
+    let (outcomes, _) = World::new(Fault::DropsLink).run(2_000);
+    assert_eq!(outcomes.findings, Vec::<String>::new());
+    assert_eq!(outcomes.links_lost, 1);
+    assert_eq!(outcomes.in_flight(), 0);
+    assert_eq!(outcomes.rejected_unexpected, 0);
+}
+
+#[test]
+fn what_is_not_taken_at_the_door_is_asked_for_again_with_the_same_id() {
+    let (outcomes, _) = World::new(Fault::TakesNothingAtFirst).run(500);
+    assert_eq!(outcomes.findings, Vec::<String>::new());
+    assert_eq!(outcomes.not_taken, outcomes.offered);
+    assert!(outcomes.retries_sent >= outcomes.not_taken);
+    assert_eq!(outcomes.rejected_unexpected, 0);
+}
+
+#[test]
+fn a_bank_asked_about_what_it_never_saw_says_so() {
+    let (outcomes, _) = World::new(Fault::AsksStatusOnly).run(200);
+    assert_eq!(outcomes.findings, Vec::<String>::new());
+    assert_eq!(outcomes.committed, 0);
+    assert!(outcomes.by_code[Code::LinkDown as usize] >= 199);
+    assert_eq!(outcomes.rejected_unexpected, outcomes.by_code[Code::LinkDown as usize]);
+}
+
+#[test]
+fn a_reversed_yes_leaves_the_banks_book_as_it_was() {
+    let (outcomes, books) = World::new(Fault::Reverses).run(200);
+    assert_eq!(outcomes.findings, Vec::<String>::new());
+    assert!(outcomes.expired > 150);
+    let windows = switch_windows(&outcomes, 0, Vec::new());
+    assert_eq!(books.compare(&[], &windows, &[]), Vec::<String>::new());
+}
