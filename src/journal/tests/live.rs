@@ -76,6 +76,40 @@ fn a_held_write_keeps_durable_and_every_reader_still() {
 }
 
 #[test]
+fn what_one_write_made_durable_is_stated_by_the_very_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, writes, verdicts) = gated(directory.path());
+    for _ in 0..10 {
+        journal.put_next();
+    }
+    journal.appender.publish();
+    let mut syncer = journal.syncer;
+    let sync = std::thread::spawn(move || syncer.sync().map(|_| syncer));
+    let (begin, first_end) = writes.recv().unwrap();
+    // Two groups come while the first write is held: neither can know how far it will come.
+    for _ in 0..2 {
+        let tick = journal.appender.append(RecordKind::Tick, UtcNanos(1), 0, |_| {});
+        assert!(tick.is_ok() && journal.appender.publish());
+    }
+    verdicts.send(Ok(())).unwrap();
+    let mut syncer = sync.join().unwrap().unwrap();
+    verdicts.send(Ok(())).unwrap();
+    syncer.sync().unwrap();
+    let (appender, reader) = (journal.appender, journal.reader);
+    drop((syncer, appender, reader, journal.view, journal.preparer));
+    // Had the second write not stated it, damage to the first would pass for a torn end.
+    let file = directory.path().join("000000000000.seg");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[begin as usize + 200] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let refused = Journal::open(options(directory.path()));
+    assert!(
+        matches!(&refused, Err(JournalError::Damaged { watermark, .. }) if *watermark == first_end),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn after_a_failed_write_nothing_is_ever_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, writes, verdicts) = gated(directory.path());
