@@ -13,7 +13,43 @@ mod books;
 mod invariants;
 mod recomputed;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod tests;
 
 pub use auditor::Auditor;
 pub use recomputed::{CurrencyTotals, Recomputed, StateCounts, Statement, WindowTotals};
+
+use std::path::Path;
+
+use crate::journal::{JournalError, JournalFiles};
+
+/// Why an audit could not be done; what it *found* is in [`Recomputed::findings`].
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The journal can't be read to its end.
+    #[error("the audit could not read the journal to its end: {0}")]
+    Journal(#[from] JournalError),
+}
+
+/// How many events lie between two reports of progress.
+const PROGRESS_EVENTS: u64 = 1 << 16;
+
+/// Recomputes the ledger from the journal in `directory`, up to its last durable event. `progress` is told now and then,
+/// and at the end, how many events have been read.
+///
+/// # Errors
+/// [`AuditError`] when the journal can't be read, or is damaged where it had been durable.
+pub fn recompute(directory: &Path, mut progress: impl FnMut(u64)) -> Result<Recomputed, AuditError> {
+    let files = JournalFiles::open(directory)?;
+    let mut auditor = Auditor::new();
+    for record in files.records() {
+        let record = record?;
+        auditor.apply(record.kind, record.number, record.time, record.payload);
+        if auditor.events().is_multiple_of(PROGRESS_EVENTS) {
+            progress(auditor.events());
+        }
+    }
+    progress(auditor.events());
+    Ok(auditor.finish())
+}

@@ -1,174 +1,13 @@
 //! The rules, one claim each, on hand-built events.
 
-use super::{Auditor, Recomputed, Statement};
+use super::script::{BANK, CAP, INSTITUTION, NOON, OTHER_BANK, Script, TODAY};
+use super::{AuditError, Auditor, Statement, recompute};
 use crate::domain::{
-    BusinessDate, Code, Currency, CurrencyTerms, Kind, ParticipantIndex, ParticipantTerms, PaymentId, Role, SECOND,
-    SchemeCode, SchemeTerms, UtcNanos, WindowId, WindowState,
+    BusinessDate, Code, Kind, ParticipantIndex, ParticipantTerms, PaymentId, Role, SchemeTerms, WindowId, WindowState,
 };
-use crate::wire::{
-    NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction,
-    WindowEvent,
-};
+use crate::journal::{Journal, JournalError, JournalOptions, SyncMode};
+use crate::wire::{NotSentEvent, RecordKind, Regarding, ReplyOutcome, WindowAction};
 use bytemuck::{Zeroable, bytes_of};
-
-/// 2026-11-23 20:00 in Shanghai.
-const NOON: UtcNanos = UtcNanos(1_795_435_200 * SECOND);
-const TODAY: BusinessDate = BusinessDate(20_261_123);
-const INSTITUTION: u16 = 0;
-const BANK: u16 = 1;
-const OTHER_BANK: u16 = 2;
-const CAP: u64 = 10_000;
-
-/// Writes a journal by hand: numbers events, and moves time only when told to.
-struct Script {
-    auditor: Auditor,
-    number: u64,
-    time: UtcNanos,
-    serial: u64,
-}
-
-impl Script {
-    /// One institution and two banks, a window open.
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl Fn(&mut ParticipantTerms)) -> Self {
-        let mut script = Self {
-            auditor: Auditor::new(),
-            number: 0,
-            time: NOON,
-            serial: 0,
-        };
-        let mut scheme = SchemeTerms::zeroed();
-        scheme.participant_count = 3;
-        scheme.maximum_minor = 5_000;
-        scheme.currencies = [156, 344, 0, 0];
-        script.event(RecordKind::Genesis, bytes_of(&scheme));
-        for (index, role) in [
-            (INSTITUTION, Role::Institution),
-            (BANK, Role::Bank),
-            (OTHER_BANK, Role::Bank),
-        ] {
-            let mut terms = ParticipantTerms::zeroed();
-            terms.index = ParticipantIndex(index);
-            terms.code = SchemeCode([b'A' + index as u8; 14]);
-            terms.role = role as u8;
-            terms.permitted_kinds = Kind::Debit.bit();
-            terms.wait_ns = SECOND;
-            terms.doubt_ns = 5 * SECOND;
-            terms.expiry_pull_ns = 60 * SECOND;
-            terms.expiry_push_ns = 20 * SECOND;
-            terms.accounts[0] = CurrencyTerms {
-                currency: 156,
-                reserved: [0; 14],
-                cover_minor: 2 * CAP,
-                cap_minor: CAP,
-            };
-            change(&mut terms);
-            script.event(RecordKind::Participant, bytes_of(&terms));
-        }
-        script.window(WindowAction::Open, WindowId::NONE);
-        script
-    }
-
-    fn event(&mut self, kind: RecordKind, payload: &[u8]) {
-        self.number += 1;
-        self.auditor.apply(kind, self.number, self.time, payload);
-    }
-
-    fn after(&mut self, seconds: u64) -> &mut Self {
-        self.time = self.time.plus(seconds * SECOND);
-        self
-    }
-
-    fn tick(&mut self) {
-        self.event(RecordKind::Tick, &[]);
-    }
-
-    fn window(&mut self, action: WindowAction, window: WindowId) {
-        self.event(
-            RecordKind::Window,
-            bytes_of(&WindowEvent::new(action, Currency::CNY, window)),
-        );
-    }
-
-    fn body(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
-        self.serial += 1;
-        let mut body = PaymentBody::zeroed();
-        body.id = PaymentId::new(TODAY, ParticipantIndex(INSTITUTION), 0, self.serial);
-        body.amount_minor = amount_minor;
-        body.currency = 156;
-        body.kind = Kind::Debit as u8;
-        body.scene = 1;
-        body.responder = ParticipantIndex(responder);
-        body
-    }
-
-    fn send(&mut self, body: PaymentBody) -> PaymentBody {
-        let mut event = RequestEvent::zeroed();
-        event.body = body;
-        self.event(RecordKind::Request, bytes_of(&event));
-        body
-    }
-
-    fn debit(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
-        let body = self.body(responder, amount_minor);
-        self.send(body)
-    }
-
-    fn refused(&mut self, code: Code, change: impl FnOnce(&mut PaymentBody)) {
-        let mut body = self.body(BANK, 100);
-        change(&mut body);
-        self.send(body);
-        let sums = self.sums();
-        assert_eq!(sums.by_code.get(&(code as u8)), Some(&1), "{code:?}: {sums:?}");
-        assert_eq!((sums.payments.rejected, sums.payments.accepted), (1, 0));
-    }
-
-    fn reply(&mut self, to: &PaymentBody, regarding: Regarding, outcome: ReplyOutcome, code: u8) {
-        self.reply_of(to, to.responder.0, regarding, outcome, code);
-    }
-
-    fn reply_of(&mut self, to: &PaymentBody, sender: u16, regarding: Regarding, outcome: ReplyOutcome, code: u8) {
-        let mut body = ReplyBody::zeroed();
-        body.id = to.id;
-        body.amount_minor = to.amount_minor;
-        body.currency = to.currency;
-        body.regarding = regarding as u8;
-        body.outcome = outcome as u8;
-        body.code = code;
-        let mut event = ReplyEvent::zeroed();
-        event.sender = sender;
-        event.body = body;
-        self.event(RecordKind::Reply, bytes_of(&event));
-    }
-
-    fn yes(&mut self, to: &PaymentBody) {
-        self.reply(to, Regarding::Request, ReplyOutcome::Yes, 0);
-    }
-
-    fn no(&mut self, to: &PaymentBody, code: Code) {
-        self.reply(to, Regarding::Request, ReplyOutcome::No, code as u8);
-    }
-
-    fn not_sent(&mut self, to: &PaymentBody, code: Code) {
-        self.event(RecordKind::NotSent, bytes_of(&NotSentEvent::new(to.id, code)));
-    }
-
-    /// The sums so far, findings and all.
-    fn sums(&self) -> Recomputed {
-        self.auditor.clone().finish()
-    }
-
-    /// The sums so far; nothing may be wrong.
-    fn clean(&self) -> Recomputed {
-        let sums = self.sums();
-        assert_eq!(sums.findings, Vec::<String>::new());
-        assert!(sums.is_clean() && sums.is_zero_sum());
-        sums
-    }
-}
 
 #[test]
 fn an_accepted_debit_reserves_cover_on_the_bank() {
@@ -553,4 +392,52 @@ fn every_difference_from_the_switchs_own_statement_is_named() {
         "",
         "a net of zero says nothing"
     );
+}
+
+/// Writes a script's events as a journal in `directory`.
+fn journal_of(script: &Script, directory: &std::path::Path) {
+    let mut journal = Journal::create(JournalOptions {
+        directory: directory.to_owned(),
+        segment_bytes: 64 << 10,
+        ring_bytes: 128 << 10,
+        sync: SyncMode::Auto,
+        lock_memory: false,
+        prepared_segments: 1,
+        link_agents: 1,
+        gate: None,
+    })
+    .unwrap();
+    for (kind, time, payload) in &script.events {
+        let appended = journal
+            .appender
+            .append(*kind, *time, payload.len(), |out| out.copy_from_slice(payload));
+        appended.unwrap();
+    }
+    assert!(journal.appender.publish());
+    assert!(journal.syncer.sync().unwrap() > 0);
+}
+
+#[test]
+fn a_journal_on_disk_recomputes_to_the_same_as_its_events() {
+    let mut script = Script::new();
+    let payments: Vec<_> = (1..=60).map(|n| script.debit(BANK, n)).collect();
+    for payment in &payments[..40] {
+        script.yes(payment);
+    }
+    script.window(WindowAction::Close, WindowId::NONE);
+    script.after(5).tick();
+    let directory = tempfile::tempdir().unwrap();
+    journal_of(&script, directory.path());
+    let mut read = 0;
+    let recomputed = recompute(directory.path(), |events| read = events).unwrap();
+    assert_eq!(recomputed, script.clean());
+    assert_eq!((read, recomputed.payments.committed), (script.number, 40));
+}
+
+#[test]
+fn without_a_journal_there_is_an_error_and_no_audit() {
+    let directory = tempfile::tempdir().unwrap();
+    let Err(AuditError::Journal(JournalError::Absent { .. })) = recompute(directory.path(), |_| {}) else {
+        panic!("an empty directory was audited");
+    };
 }

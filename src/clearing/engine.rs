@@ -118,7 +118,7 @@ impl Engine {
         Self {
             scheme: bytemuck::Zeroable::zeroed(),
             participants: Vec::new(),
-            payments: ChunkedTable::new(),
+            payments: ChunkedTable::new(false),
             index: DuplicateIndex::new(),
             windows: Windows::default(),
             timers: Timers::default(),
@@ -231,10 +231,7 @@ impl Engine {
         let body = &request.body;
         let digest = content_digest(event.payload);
         let payments = &self.payments;
-        if let Some(slot) = self
-            .index
-            .find(body.id, |slot| payments.get(slot.index()).id == body.id)
-        {
+        if let Some(slot) = self.index.find(body.id, |slot| payments[slot.index()].id == body.id) {
             self.repeated(slot, digest, request.link(), out);
             return;
         }
@@ -341,7 +338,7 @@ impl Engine {
 
     /// A request whose id is known.
     fn repeated<O: Outlet>(&mut self, slot: PaymentSlot, digest: u64, via: LinkId, out: &mut O) {
-        let payment = *self.payments.get(slot.index());
+        let payment = self.payments[slot.index()];
         if payment.digest != digest {
             self.figures.ids_reused += 1;
             send_answer(&payment, 0, Code::IdReused, 0, via, out);
@@ -368,11 +365,9 @@ impl Engine {
         let reply: &ReplyEvent = bytemuck::from_bytes(event.payload);
         let body = &reply.body;
         let payments = &self.payments;
-        let found = self
-            .index
-            .find(body.id, |slot| payments.get(slot.index()).id == body.id);
+        let found = self.index.find(body.id, |slot| payments[slot.index()].id == body.id);
         let entitled = found.filter(|slot| {
-            let payment = payments.get(slot.index());
+            let payment = &payments[slot.index()];
             payment.responder.0 == reply.sender
                 && payment.amount_minor == body.amount_minor
                 && payment.currency == body.currency
@@ -418,7 +413,7 @@ impl Engine {
     }
 
     fn bank_says_yes<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
-        let payment = *self.payments.get(slot.index());
+        let payment = self.payments[slot.index()];
         match payment.state() {
             PaymentState::Reserved | PaymentState::InDoubt => self.commit(slot, time, out),
             PaymentState::Committed => self.figures.late_words += 1,
@@ -436,7 +431,7 @@ impl Engine {
     }
 
     fn bank_says_no<O: Outlet>(&mut self, slot: PaymentSlot, code: Code, time: UtcNanos, out: &mut O) {
-        match self.payments.get(slot.index()).state() {
+        match self.payments[slot.index()].state() {
             PaymentState::Reserved | PaymentState::InDoubt => {
                 self.close_without_money(slot, PaymentState::Declined, code, time, out);
             }
@@ -454,11 +449,11 @@ impl Engine {
         let payments = &self.payments;
         let Some(slot) = self
             .index
-            .find(not_sent.id, |slot| payments.get(slot.index()).id == not_sent.id)
+            .find(not_sent.id, |slot| payments[slot.index()].id == not_sent.id)
         else {
             return;
         };
-        if self.payments.get(slot.index()).is_open() {
+        if self.payments[slot.index()].is_open() {
             let code = Code::from_u8(not_sent.code).unwrap_or(Code::SwitchError);
             self.close_without_money(slot, PaymentState::Expired, code, event.time, out);
         }
@@ -503,7 +498,7 @@ impl Engine {
         }
         for index in 0..self.payments.len() {
             let slot = PaymentSlot(index as u32);
-            let payment = *self.payments.get(index);
+            let payment = self.payments[index];
             if !payment.is_open() {
                 continue;
             }
@@ -511,7 +506,7 @@ impl Engine {
             let kind = Kind::from_u8(payment.kind).expect("an open payment's kind was checked at admission");
             let ladder_ns = responder.expiry_ns(kind) - responder.terms.doubt_ns;
             let expiry = payment.expiry().max(time.plus(ladder_ns));
-            let record = self.payments.get_mut(index);
+            let record = &mut self.payments[index];
             record.expiry_or_window = expiry.0;
             record.attempts = 0;
             self.enter_doubt(slot, time, out);
@@ -522,7 +517,7 @@ impl Engine {
 
     fn fire<O: Outlet>(&mut self, timer: Timer, out: &mut O) {
         let slot = timer.slot;
-        let payment = *self.payments.get(slot.index());
+        let payment = self.payments[slot.index()];
         match timer.kind {
             TimerKind::Doubt => {
                 if payment.state == PaymentState::Reserved as u8 {
@@ -552,7 +547,7 @@ impl Engine {
 
     /// Reserved → InDoubt (or asked anew after a restart): the reservation is kept and the bank is asked.
     fn enter_doubt<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
-        let payment = self.payments.get_mut(slot.index());
+        let payment = &mut self.payments[slot.index()];
         if payment.state == PaymentState::Reserved as u8 {
             payment.state = PaymentState::InDoubt as u8;
             self.figures.reserved -= 1;
@@ -580,7 +575,7 @@ impl Engine {
     }
 
     fn ask_status<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
-        let payment = self.payments.get_mut(slot.index());
+        let payment = &mut self.payments[slot.index()];
         if payment.attempts >= STATUS_REQUESTS_MAX {
             return;
         }
@@ -612,7 +607,7 @@ impl Engine {
                 (reversal.state, reversal.raised) = (ReversalState::Due, time);
             }
             None => {
-                let bank = self.payments.get(slot.index()).responder;
+                let bank = self.payments[slot.index()].responder;
                 let word = self.participants[bank.index()].outbox.push(WordKind::Reversal, slot);
                 let reversal = ReversalObject {
                     state: ReversalState::Due,
@@ -627,7 +622,7 @@ impl Engine {
     }
 
     fn send_reversal<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
-        let payment = *self.payments.get(slot.index());
+        let payment = self.payments[slot.index()];
         let Some(reversal) = self.reversals.get_mut(slot) else {
             return;
         };
@@ -648,7 +643,7 @@ impl Engine {
     /// One step: release, post, stamp the window, answer.
     fn commit<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
         self.release(slot, out);
-        let payment = self.payments.get_mut(slot.index());
+        let payment = &mut self.payments[slot.index()];
         let currency_slot = usize::from(payment.currency_slot);
         let amount = payment.amount().as_position();
         let window = self
@@ -677,7 +672,7 @@ impl Engine {
         out: &mut O,
     ) {
         self.release(slot, out);
-        let payment = self.payments.get_mut(slot.index());
+        let payment = &mut self.payments[slot.index()];
         payment.finish(state, code, time, WindowId::NONE);
         let scene = payment.scene;
         match state {
@@ -694,7 +689,7 @@ impl Engine {
     /// Gives back the reservation and the place on the bank's link of an open payment.
     #[inline]
     fn release<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
-        let payment = self.payments.get(slot.index());
+        let payment = &self.payments[slot.index()];
         if let Some(parties) = payment.parties() {
             let account = &mut self.participants[parties.debtor.index()].accounts[usize::from(payment.currency_slot)];
             account.release(payment.amount());
@@ -710,7 +705,7 @@ impl Engine {
 
     #[inline]
     fn tell_initiator<O: Outlet>(&mut self, slot: PaymentSlot, kind: WordKind, out: &mut O) {
-        let payment = self.payments.get(slot.index());
+        let payment = &self.payments[slot.index()];
         let initiator = payment.initiator();
         // An originator outside the directory has no session and no outbox.
         let Some(participant) = self.participants.get_mut(initiator.index()) else {
@@ -843,8 +838,8 @@ pub(super) fn reversal_frame(payment: &PaymentRecord, reversal: &ReversalObject,
 impl Engine {
     /// The payment with this id.
     pub(super) fn find(&self, id: PaymentId) -> Option<(PaymentSlot, &PaymentRecord)> {
-        let slot = self.index.find(id, |slot| self.payments.get(slot.index()).id == id)?;
-        Some((slot, self.payments.get(slot.index())))
+        let slot = self.index.find(id, |slot| self.payments[slot.index()].id == id)?;
+        Some((slot, &self.payments[slot.index()]))
     }
 
     /// Amount, for messages.

@@ -108,7 +108,7 @@ impl Engine {
     #[must_use]
     pub fn word_again(&self, participant: ParticipantIndex, link: LinkId, word: u64) -> Option<EffectFrame> {
         let (kind, slot) = self.participants.get(participant.index())?.outbox.get(word)?;
-        let payment = self.payments.get(slot.index());
+        let payment = &self.payments[slot.index()];
         match kind {
             WordKind::Answer => {
                 let answer = payment.answer(word, payment.code, AnswerFlags::RETRANSMITTED);

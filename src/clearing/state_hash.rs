@@ -52,7 +52,7 @@ impl Engine {
             hasher.update(&reversal.word.to_le_bytes());
         }
         for index in 0..self.payments.len() {
-            hasher.update(bytemuck::bytes_of(self.payments.get(index)));
+            hasher.update(bytemuck::bytes_of(&self.payments[index]));
         }
         StateHash(*hasher.finalize().as_bytes())
     }

@@ -97,7 +97,7 @@ impl Timers {
         while let Some(Reverse(timer)) = self.heap.peek() {
             let live = match timer.kind {
                 TimerKind::Reversal => reversal_is_due(timer.slot),
-                TimerKind::Doubt | TimerKind::Status | TimerKind::Expiry => payments.get(timer.slot.index()).is_open(),
+                TimerKind::Doubt | TimerKind::Status | TimerKind::Expiry => payments[timer.slot.index()].is_open(),
             };
             if live {
                 break;
@@ -129,7 +129,7 @@ impl Timers {
     fn doubt_head(&mut self, class: usize, payments: &ChunkedTable<PaymentRecord>) -> Option<Timer> {
         let queue = &mut self.doubt[class];
         while let Some(&slot) = queue.slots.front() {
-            let payment = payments.get(slot as usize);
+            let payment = &payments[slot as usize];
             if payment.state == PaymentState::Reserved as u8 {
                 return Some(Timer {
                     deadline: UtcNanos(payment.time_ns).plus(queue.span_ns),

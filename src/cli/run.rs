@@ -7,6 +7,7 @@ use clap::Args;
 use super::output::print;
 use super::{CliError, Verdict};
 use crate::config::{ConfigError, Directory, Profile, Settings};
+use crate::doctor::{Bound, Host};
 
 /// Run the switch until SIGTERM or SIGINT
 ///
@@ -47,18 +48,23 @@ pub(super) fn run(args: &RunArgs) -> Result<Verdict, CliError> {
 }
 
 fn prepare(args: &RunArgs) -> Result<Prepared, ConfigError> {
-    let settings = Settings::load(&args.config)?;
+    let mut settings = Settings::load(&args.config)?;
     let directory = Directory::load(&settings.directory)?;
     let mut profile = Profile::load(&settings.profile)?;
     profile.check_residency(&directory.scheme)?;
     profile.check_connections(settings.links.max)?;
-    let cores: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .map(|core| core.id)
-        .collect();
-    for message in profile.fit_to_cores(&cores) {
+    let host = Host::read();
+    for message in profile.fit_to_cores(&host.cores) {
         tracing::warn!("{message}");
+    }
+    // The soft limit is raised to the hard one at start.
+    if let Bound::At(files_max) = host.open_files.hard
+        && let Some(message) = profile.fit_to_open_files(files_max)
+    {
+        tracing::warn!("{message}");
+        let links_max = u32::try_from(profile.links_max()).unwrap_or(u32::MAX);
+        settings.links.max = settings.links.max.min(links_max);
+        settings.links.half_open_max = settings.links.half_open_max.min(links_max);
     }
     let demo_credentials = directory.demo_credentials();
     if demo_credentials > 0 && !settings.listen.ip().is_loopback() {
@@ -77,8 +83,7 @@ fn prepare(args: &RunArgs) -> Result<Prepared, ConfigError> {
 
 /// Hands over to the switch.
 fn start(prepared: Prepared) -> Result<Verdict, CliError> {
-    Err(CliError::Failed(format!(
-        "settings for {} are right, but this build has no switch to start yet",
-        prepared.settings.listen
-    )))
+    crate::switch::run(prepared.settings, prepared.directory, prepared.profile)
+        .map(|()| Verdict::Well)
+        .map_err(|error| CliError::Failed(error.to_string()))
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::directory_toml;
+use super::directory_write;
 use super::fault::{ConfigError, read_file};
 use super::{credential_hash, demo_credential};
 use crate::domain::{ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms};
@@ -90,7 +91,7 @@ impl Directory {
     /// The directory as a file that [`Directory::load`] reads back to the same directory.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        directory_toml::write(self)
+        directory_write::write(self)
     }
 
     /// The participant with a public code. Looks through all: a code is only asked for when a link signs on.

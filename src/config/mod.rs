@@ -8,6 +8,7 @@ mod credential;
 mod directory;
 mod directory_generate;
 mod directory_toml;
+mod directory_write;
 mod fault;
 mod profile;
 mod section;

@@ -165,12 +165,44 @@ impl Profile {
         messages
     }
 
+    /// Lowers the drivers' connections to what the limit on open files leaves, and says so.
+    pub fn fit_to_open_files(&mut self, files_max: u64) -> Option<String> {
+        let agents = u64::from(self.link_agents.max(1));
+        let left = files_max.saturating_sub(Self::OTHER_FILES) / agents;
+        if u64::from(self.driver.connections_max) <= left {
+            return None;
+        }
+        let wanted = self.files_max();
+        self.driver.connections_max = left.max(1) as u32;
+        Some(format!(
+            "profile {}: {files_max} files may be open and {wanted} are wanted; {} links can be taken instead; raise the hard \
+             limit (LimitNOFILE={wanted}, `ulimit -Hn {wanted}`) for more",
+            self.name,
+            self.links_max()
+        ))
+    }
+
+    /// Files that stay open besides links: journal, ring or epoll, admin, standard streams.
+    const OTHER_FILES: u64 = 64;
+
+    /// Files that may be open at a time when all links are taken.
+    #[must_use]
+    pub fn files_max(&self) -> u64 {
+        self.links_max() + Self::OTHER_FILES
+    }
+
+    /// Links that all drivers together hold.
+    #[must_use]
+    pub fn links_max(&self) -> u64 {
+        u64::from(self.driver.connections_max) * u64::from(self.link_agents)
+    }
+
     /// Checks that the drivers hold as many links as the settings allow.
     ///
     /// # Errors
     /// When all link agents together have fewer connections.
     pub fn check_connections(&self, links_max: u32) -> Result<(), ConfigError> {
-        let connections = u64::from(self.driver.connections_max) * u64::from(self.link_agents);
+        let connections = self.links_max();
         if u64::from(links_max) <= connections {
             return Ok(());
         }
@@ -444,6 +476,19 @@ mod tests {
                 .fit_to_cores(&[0, 1])
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_low_limit_on_open_files_leaves_fewer_links_and_says_so() {
+        let mut profile = Profile::load("small-vm").expect("a built-in profile");
+        assert_eq!(profile.fit_to_open_files(profile.files_max()), None);
+        let message = profile.fit_to_open_files(1_024).expect("2048 links need more");
+        assert_eq!(profile.driver.connections_max, 960);
+        assert!(
+            message.contains("960 links") && message.contains("LimitNOFILE=2112"),
+            "{message}"
+        );
+        assert_eq!(profile.fit_to_open_files(1_024), None, "fitted once, it fits");
     }
 
     #[test]

@@ -2,56 +2,13 @@
 //!
 //! Paths in the file are relative to the file, so that a configuration directory can be moved as a whole.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigError, read_file};
 use super::profile::BUILT_IN_PROFILES;
 use super::section::{Section, read_toml};
-
-/// Which driver to use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum BackendChoice {
-    /// io_uring where the kernel has it, else mio.
-    #[default]
-    Auto,
-    /// io_uring, or no start.
-    Uring,
-    /// mio (epoll).
-    Mio,
-}
-
-impl BackendChoice {
-    const ALL: [Self; 3] = [Self::Auto, Self::Uring, Self::Mio];
-
-    /// The choice's name in settings and on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Uring => "uring",
-            Self::Mio => "mio",
-        }
-    }
-}
-
-impl fmt::Display for BackendChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::str::FromStr for BackendChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|choice| choice.name() == text)
-            .ok_or_else(|| "write auto, uring or mio".to_owned())
-    }
-}
+pub use crate::io::BackendChoice;
 
 /// What `clearway run` reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,7 +63,7 @@ impl Default for LinkSettings {
             max: 2_048,
             half_open_max: 1_024,
             handshake_timeout_ms: 5_000,
-            keepalive_ms: 1_000,
+            keepalive_ms: 10_000,
         }
     }
 }

@@ -108,7 +108,7 @@ impl Dispatch {
             queues: (0..parts.participants).map(|_| queue()).collect(),
             waiting: Vec::new(),
             status_waiting: HashSet::new(),
-            sent_on: ChunkedTable::new(),
+            sent_on: ChunkedTable::new(false),
             deferred: VecDeque::new(),
             marked: 0,
             room: 0,
@@ -182,7 +182,7 @@ impl Dispatch {
         }
         let nothing_waits = self.queues[responder.index()].requests.is_empty();
         if nothing_waits && let Some(link) = self.links.take_credit(responder, self.now) {
-            *self.sent_on.get_mut(slot.index()) = link.0;
+            self.sent_on[slot.index()] = link.0;
             self.push(link, OutboundKind::Journaled { position, deadline });
             return;
         }
@@ -205,7 +205,7 @@ impl Dispatch {
         while self.sent_on.len() <= slot.index() {
             self.sent_on.push(LinkId::NONE.0);
         }
-        let link = LinkId(std::mem::replace(self.sent_on.get_mut(slot.index()), FINAL));
+        let link = LinkId(std::mem::replace(&mut self.sent_on[slot.index()], FINAL));
         if link != LinkId::NONE
             && let Some(participant) = self.links.give_credit(link)
             && self.queues[participant.index()].listed
@@ -273,7 +273,7 @@ impl Dispatch {
             if first.deadline < self.now || self.room <= ROOM_RESERVED {
                 break;
             }
-            if *self.sent_on.get(first.slot.index()) == FINAL {
+            if self.sent_on[first.slot.index()] == FINAL {
                 self.queues[participant.index()].requests.pop_front();
                 continue;
             }
@@ -283,7 +283,7 @@ impl Dispatch {
             let Some(waited) = self.queues[participant.index()].requests.pop_front() else {
                 break;
             };
-            *self.sent_on.get_mut(waited.slot.index()) = link.0;
+            self.sent_on[waited.slot.index()] = link.0;
             self.push(
                 link,
                 OutboundKind::Waited {
@@ -326,7 +326,7 @@ impl Dispatch {
                 let (id, slot) = (first.id, first.slot);
                 self.queues[participant.index()].requests.pop_front();
                 work += 1;
-                if *self.sent_on.get(slot.index()) != FINAL {
+                if self.sent_on[slot.index()] != FINAL {
                     let has_links = self.links.has_links(participant);
                     self.not_sent(
                         id,

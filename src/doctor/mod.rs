@@ -45,9 +45,6 @@ impl Check {
     }
 }
 
-/// File descriptors that are not links: journal, epoll or ring, admin, standard streams.
-const OTHER_FILES: u64 = 64;
-
 /// Judges a host by a profile.
 #[must_use]
 pub fn examine(host: &Host, profile: &Profile) -> Vec<Check> {
@@ -99,14 +96,15 @@ fn io_uring(host: &Host) -> Check {
 }
 
 fn open_files(host: &Host, profile: &Profile) -> Check {
-    let needed = u64::from(profile.driver.connections_max) * u64::from(profile.link_agents) + OTHER_FILES;
+    let needed = profile.files_max();
     let found = format!("soft {}, hard {}", host.open_files.soft, host.open_files.hard);
     let finding = if host.open_files.hard.allows(needed) {
         Finding::Good
     } else {
-        Finding::Wrong(format!(
-            "the profile wants {needed}: set LimitNOFILE={needed} in the unit, or `ulimit -Hn {needed}` as root, or lower \
-             connections_max"
+        Finding::Advice(format!(
+            "the switch takes fewer links than the profile's {}; set LimitNOFILE={needed} in the unit, or `ulimit -Hn {needed}` \
+             as root",
+            profile.links_max()
         ))
     };
     Check::new("open files", found, finding)
@@ -320,11 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn too_few_files_for_the_profile_is_wrong_and_says_how_many() {
+    fn too_few_files_for_the_profile_says_how_many_it_wants() {
         let mut host = fit_host();
         host.open_files.hard = Bound::At(1_024);
-        let Finding::Wrong(advice) = finding(&host, "small-vm", "open files") else {
-            panic!("1024 files hold no 2048 links")
+        let Finding::Advice(advice) = finding(&host, "small-vm", "open files") else {
+            panic!("1024 files hold no 2048 links, and the switch takes fewer")
         };
         assert!(advice.contains("LimitNOFILE=2112"), "{advice}");
     }

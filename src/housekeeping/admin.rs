@@ -49,20 +49,35 @@ impl AdminServer {
         link_counts: Arc<[AtomicU16]>,
     ) -> io::Result<Self> {
         if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another switch answers at this admin socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another switch answers at this admin socket",
+            ));
         }
         if path.exists() {
             std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        let office = Office { source, desk, wishes, housekeeping, link_counts };
+        let office = Office {
+            source,
+            desk,
+            wishes,
+            housekeeping,
+            link_counts,
+        };
         let stop = StopFlag::default();
         let thread = {
             let stop = stop.clone();
-            std::thread::Builder::new().name("admin".into()).spawn(move || accept(&listener, &office, &stop))?
+            std::thread::Builder::new()
+                .name("admin".into())
+                .spawn(move || accept(&listener, &office, &stop))?
         };
-        Ok(Self { path: path.to_owned(), stop, thread: Some(thread) })
+        Ok(Self {
+            path: path.to_owned(),
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -86,7 +101,9 @@ fn accept(listener: &UnixListener, office: &Office, stop: &StopFlag) {
         let Ok(stream) = stream else { continue };
         let office = office.clone();
         // An operator's connection ends when the operator ends it; it holds nothing of the switch's.
-        let _ = std::thread::Builder::new().name("admin-link".into()).spawn(move || converse(stream, &office));
+        let _ = std::thread::Builder::new()
+            .name("admin-link".into())
+            .spawn(move || converse(stream, &office));
     }
 }
 
@@ -111,9 +128,14 @@ impl Office {
         match request {
             "status" => status_json(&self.source, self.desk.ask().as_deref()),
             "participants" => self.desk.ask().map_or_else(no_answer, |view| {
-                participants_json(&view.snapshot, |index| u64::from(self.link_counts[index].load(Ordering::Relaxed)))
+                participants_json(&view.snapshot, |index| {
+                    u64::from(self.link_counts[index].load(Ordering::Relaxed))
+                })
             }),
-            "windows" => self.desk.ask().map_or_else(no_answer, |view| windows_json(&view.snapshot)),
+            "windows" => self
+                .desk
+                .ask()
+                .map_or_else(no_answer, |view| windows_json(&view.snapshot)),
             "close-window" => {
                 self.wishes.close_windows.store(true, Ordering::Release);
                 self.housekeeping.wake();

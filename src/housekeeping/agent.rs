@@ -103,12 +103,20 @@ impl Housekeeping {
                 self.prepare_next = now + NO_SPACE_PAUSE;
                 if !self.no_space_told {
                     self.no_space_told = true;
-                    let what = if matches!(error, JournalError::NoSpace { .. }) { "free or add space" } else { "see to it" };
-                    tracing::error!("no journal segment could be prepared: {error}; {what}, intake stops before room ends");
+                    let what = if matches!(error, JournalError::NoSpace { .. }) {
+                        "free or add space"
+                    } else {
+                        "see to it"
+                    };
+                    tracing::error!(
+                        "no journal segment could be prepared: {error}; {what}, intake stops before room ends"
+                    );
                 }
                 if !self.room_is_enough() && self.parts.gate.is_open() {
                     self.parts.gate.close(IntakeState::NoSpace);
-                    tracing::error!("the journal's prepared room is short: no payment is taken, inquiries are answered");
+                    tracing::error!(
+                        "the journal's prepared room is short: no payment is taken, inquiries are answered"
+                    );
                 }
                 0
             }
@@ -116,7 +124,11 @@ impl Housekeeping {
     }
 
     fn room_is_enough(&self) -> bool {
-        let room = self.parts.positions.prepared().saturating_sub(self.parts.positions.appended());
+        let room = self
+            .parts
+            .positions
+            .prepared()
+            .saturating_sub(self.parts.positions.appended());
         room >= self.parts.segment_bytes / LOW_ROOM_SHARE
     }
 

@@ -27,7 +27,10 @@ impl SnapshotDesk {
     /// A desk at which the stage that sleeps on `clearing` serves.
     #[must_use]
     pub fn new(clearing: Arc<Wakeup>) -> Desk {
-        Arc::new(Self { questions: ArrayQueue::new(QUESTIONS_MAX), clearing })
+        Arc::new(Self {
+            questions: ArrayQueue::new(QUESTIONS_MAX),
+            clearing,
+        })
     }
 
     /// Asks and waits for the answer, at most two seconds; `None` when clearing does not answer.
@@ -46,7 +49,10 @@ impl SnapshotDesk {
             return 0;
         }
         let Some(asker) = self.questions.pop() else { return 0 };
-        let view = LedgerView { snapshot: engine.snapshot(), figures: engine.figures().clone() };
+        let view = LedgerView {
+            snapshot: engine.snapshot(),
+            figures: engine.figures().clone(),
+        };
         // The asker may have stopped waiting.
         let _ = asker.try_send(Box::new(view));
         1

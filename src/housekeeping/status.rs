@@ -59,7 +59,11 @@ fn sum(value: Position) -> Value {
 #[must_use]
 pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value {
     let count = |pick: fn(&LinkCounters) -> &AtomicU64| -> u64 {
-        source.links.iter().map(|counters| pick(counters).load(Ordering::Relaxed)).sum()
+        source
+            .links
+            .iter()
+            .map(|counters| pick(counters).load(Ordering::Relaxed))
+            .sum()
     };
     let class = match source.syncer_class.load(Ordering::Relaxed) {
         2 => "fifo",
@@ -116,7 +120,12 @@ fn ledger_json(ledger: &LedgerView) -> Value {
     let by_code: serde_json::Map<String, Value> = Code::ALL
         .iter()
         .filter(|&&code| figures.by_code[code as usize] > 0)
-        .map(|&code| (format!("{:02}", code as u8), Value::from(figures.by_code[code as usize])))
+        .map(|&code| {
+            (
+                format!("{:02}", code as u8),
+                Value::from(figures.by_code[code as usize]),
+            )
+        })
         .collect();
     json!({
         "events": snapshot.event_number,

@@ -25,6 +25,9 @@ pub enum BackendChoice {
 }
 
 impl BackendChoice {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Uring, Self::Mio];
+
     /// The choice's name in configuration and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {

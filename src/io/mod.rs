@@ -4,10 +4,6 @@
 //! [`HEADROOM`] bytes before the place where the kernel writes, so that the reader can put the unfinished end of the
 //! last buffer in front of the new bytes and read on without a seam.
 
-mod share;
-
-pub use share::BufferShare;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +16,7 @@ mod numbers;
 mod poll;
 mod pool;
 mod provided;
+mod share;
 mod socket;
 mod stream;
 #[cfg(test)]
@@ -29,6 +26,7 @@ mod uring_setup;
 
 pub use choice::{BackendChoice, OpenError, open};
 pub use pool::ReceivePool;
+pub use share::BufferShare;
 pub use stream::{Stream, StreamEvents};
 pub use uring_setup::UringError;
 
@@ -146,11 +144,12 @@ pub trait Driver: Send {
     /// The receive buffers.
     fn pool(&self) -> Arc<dyn BufferPool>;
 
-    /// Begins to accept on `address`; gives the bound address (port 0 = any).
+    /// Begins to accept on `address`; gives the bound address (port 0 = any). With `shared`, other drivers of this user may
+    /// listen on it too, and the kernel spreads connections over them.
     ///
     /// # Errors
     /// As `bind` and `listen`.
-    fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr>;
+    fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<SocketAddr>;
 
     /// Stops accepting; connections stay.
     fn stop_listening(&mut self);

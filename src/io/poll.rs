@@ -417,8 +417,8 @@ impl Driver for PollDriver {
         self.pool.clone()
     }
 
-    fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let (socket, bound) = socket::listener(address)?;
+    fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<SocketAddr> {
+        let (socket, bound) = socket::listener(address, shared)?;
         socket.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(socket.into());
         let token = Token(LISTENERS + self.listeners.len());

@@ -8,10 +8,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
-/// A bound, listening socket and the address it got.
-pub(super) fn listener(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+/// A bound, listening socket and the address it got. With `shared`, other sockets of this user that say so too may listen
+/// on the same address, and the kernel spreads connections over them.
+pub(super) fn listener(address: SocketAddr, shared: bool) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -38,7 +38,7 @@ impl Bench {
     fn new(backend: BackendChoice, options: &DriverOptions) -> Self {
         let wakeup = Arc::new(Wakeup::new().unwrap());
         let (mut driver, _) = open(backend, options, wakeup.clone()).unwrap();
-        let address = driver.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = driver.listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         Self {
             driver,
             wakeup,

@@ -577,8 +577,8 @@ impl Driver for UringDriver {
         self.pool.clone()
     }
 
-    fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let (socket, bound) = socket::listener(address)?;
+    fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<SocketAddr> {
+        let (socket, bound) = socket::listener(address, shared)?;
         self.listeners.push(Listener {
             socket: Some(socket),
             armed: false,

@@ -10,6 +10,7 @@ use super::layout::{
     BLOCK_BYTES, GROUP_RECORD_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES,
     RecordHeader, SEGMENT_HEADER_BYTES, Seed,
 };
+use super::positions::Positions;
 use super::tail::Tail;
 use crate::domain::UtcNanos;
 use crate::wire::{GroupEvent, RecordKind};
@@ -49,6 +50,12 @@ impl Appender {
         };
         appender.refresh_limit();
         appender
+    }
+
+    /// The journal's positions.
+    #[must_use]
+    pub fn positions(&self) -> &Positions {
+        &self.tail.positions
     }
 
     /// Bytes of records (headers included) that may be appended now, whatever their sizes.

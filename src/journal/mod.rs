@@ -89,6 +89,9 @@ impl Journal {
         options.check()?;
         let directory = &options.directory;
         fs::create_dir_all(directory).map_err(JournalError::system(directory, "make the directory"))?;
+        if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
+            segment::sync_directory(parent)?;
+        }
         let lock = DirectoryLock::take(directory)?;
         if Self::exists(directory) {
             return Err(JournalError::Exists {

@@ -383,3 +383,26 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
         .and_then(|file| file.sync_all())
         .map_err(JournalError::system(directory, "flush the directory"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_met_where_a_segment_is_made_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SegmentStore {
+            directory: directory.path().to_owned(),
+            geometry: Geometry { segment_bytes: 1 << 43 },
+            journal_id: [1; 16],
+            epoch: 1,
+            mode: WriteMode::Fdatasync,
+        };
+        let refused = store.make(0, &zeros(1 << 20).unwrap(), true);
+        assert!(
+            matches!(&refused, Err(JournalError::NoSpace { bytes, .. }) if *bytes == 1 << 43),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

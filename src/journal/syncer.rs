@@ -1,18 +1,22 @@
 //! The syncer: one durable write covers all that was published before it began.
+//!
+//! Of the records it touches none but the Group record a write begins with, which says how far the one before it came.
 
 use std::sync::Arc;
 
 use super::error::JournalError;
-use super::layout::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
+use super::layout::{BLOCK_BYTES, GROUP_RECORD_BYTES, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed};
 use super::options::WriteGate;
 use super::segment::{SegmentFile, SegmentStore};
 use super::tail::Tail;
 use crate::memory::MappedMemory;
+use crate::wire::{GroupEvent, RecordKind};
 
 /// Writes the tail to the segment files; the only one who moves `durable`. Blocks on its write and on nothing else.
 pub struct Syncer {
     tail: Arc<Tail>,
     store: SegmentStore,
+    seed: Seed,
     open: Option<SegmentFile>,
     /// One block, for the journal's last, half-full one.
     bounce: MappedMemory,
@@ -32,6 +36,7 @@ impl Syncer {
     pub(super) fn new(tail: Arc<Tail>, store: SegmentStore, gate: Option<Arc<dyn WriteGate>>) -> std::io::Result<Self> {
         Ok(Self {
             tail,
+            seed: Seed::new(store.journal_id),
             store,
             open: None,
             bounce: MappedMemory::new(BLOCK_BYTES as usize, false)?,
@@ -61,6 +66,7 @@ impl Syncer {
         if from == to {
             return Ok(0);
         }
+        self.state_durable(from);
         let written = self.pass_gate(from, to).and_then(|()| self.write(from, to));
         if let Err(error) = written {
             positions.poison();
@@ -68,6 +74,33 @@ impl Syncer {
         }
         positions.set_durable(to);
         Ok(to - from)
+    }
+
+    /// Sets the Group record that the write begins with to state `from`, what is durable now. The appender could only
+    /// state what was durable when it began the group, which may be one write less; then a crash would leave the last
+    /// two writes in doubt and not one.
+    fn state_durable(&self, from: u64) {
+        let geometry = self.store.geometry;
+        let group = geometry.place(from, GROUP_RECORD_BYTES);
+        // SAFETY: a published record, for `from` was the end of what was published at some time, and every group begins
+        // with a Group record, behind a Pad if it did not fit. It is published and not durable: the appender does not
+        // come back to it, and no reader may come to it before `durable` moves, which this syncer alone does.
+        let record = unsafe { std::slice::from_raw_parts_mut(self.tail.address(group), GROUP_RECORD_BYTES as usize) };
+        let mut header = RecordHeader::read(record, 0);
+        assert!(
+            header.record_kind() == Some(RecordKind::Group) && u64::from(header.length) == GROUP_RECORD_BYTES,
+            "no Group record at journal position {group}, where a durable write begins"
+        );
+        let statement = GroupEvent {
+            durable: from,
+            reserved: [0; 3],
+        };
+        header.crc = 0;
+        let (head, payload) = record.split_at_mut(RECORD_HEADER_BYTES as usize);
+        head.copy_from_slice(bytemuck::bytes_of(&header));
+        payload.copy_from_slice(bytemuck::bytes_of(&statement));
+        header.crc = self.seed.checksum(group, record);
+        record[..RECORD_HEADER_BYTES as usize].copy_from_slice(bytemuck::bytes_of(&header));
     }
 
     fn pass_gate(&self, from: u64, to: u64) -> Result<(), JournalError> {

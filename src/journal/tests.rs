@@ -1,5 +1,9 @@
 //! Claims about the whole journal, on real files.
 
+mod after_a_crash;
+mod live;
+mod model;
+
 use std::path::Path;
 
 use super::*;

@@ -31,9 +31,9 @@ pub struct FinalLedger {
 }
 
 /// What the clearing stage is made of.
-pub struct ClearingParts {
+pub(super) struct ClearingParts {
     /// The engine, history already applied.
-    pub engine: Engine,
+    pub(super) engine: Engine,
     /// The durable events.
     pub reader: TailReader,
     /// To dispatch.
@@ -55,7 +55,7 @@ pub struct ClearingParts {
 }
 
 /// The clearing stage.
-pub struct ClearingAgent {
+pub(super) struct ClearingAgent {
     parts: ClearingParts,
     outlet: RingOutlet,
     /// Words being told again, a part each duty cycle.
@@ -119,7 +119,7 @@ impl RingOutlet {
 impl ClearingAgent {
     /// Puts the stage together.
     #[must_use]
-    pub fn new(parts: ClearingParts) -> Self {
+    pub(super) fn new(parts: ClearingParts) -> Self {
         let outlet = RingOutlet {
             ring: Arc::clone(&parts.effects),
             overflow: VecDeque::new(),
@@ -128,7 +128,12 @@ impl ClearingAgent {
         for (index, next) in (0u16..).zip(parts.next_words.iter()) {
             next.store(parts.engine.next_word(ParticipantIndex(index)), Ordering::Relaxed);
         }
-        Self { parts, outlet, words: VecDeque::new(), broken: false }
+        Self {
+            parts,
+            outlet,
+            words: VecDeque::new(),
+            broken: false,
+        }
     }
 
     fn apply_events(&mut self) -> usize {
@@ -157,9 +162,17 @@ impl ClearingAgent {
             }
         }
         let engine = &mut self.parts.engine;
-        self.parts.pulse.open_payments.store(engine.figures().open(), Ordering::Relaxed);
-        self.parts.pulse.next_deadline_ns.store(engine.next_deadline().0, Ordering::Release);
-        if !self.broken && let Some(breach) = engine.breach() {
+        self.parts
+            .pulse
+            .open_payments
+            .store(engine.figures().open(), Ordering::Relaxed);
+        self.parts
+            .pulse
+            .next_deadline_ns
+            .store(engine.next_deadline().0, Ordering::Release);
+        if !self.broken
+            && let Some(breach) = engine.breach()
+        {
             self.broken = true;
             self.parts.gate.close(IntakeState::Broken);
             tracing::error!("{breach}; intake is stopped, inquiries are still answered: call the operator on duty");
@@ -172,16 +185,31 @@ impl ClearingAgent {
             let Some(query) = self.parts.queries.pop() else { break };
             work += 1;
             match query {
-                Query::Inquiry { link, participant, id, reference } => {
+                Query::Inquiry {
+                    link,
+                    participant,
+                    id,
+                    reference,
+                } => {
                     let answer = self.parts.engine.inquire(participant, link, id, reference);
                     self.outlet.push(Effect::Frame(answer));
                 }
-                Query::Words { link, participant, from_word, count } => {
+                Query::Words {
+                    link,
+                    participant,
+                    from_word,
+                    count,
+                } => {
                     let end = self.parts.engine.next_word(participant);
                     let next = from_word.max(1);
                     let end = end.min(next.saturating_add(u64::from(count)));
                     if next < end {
-                        self.words.push_back(WordsAgain { participant, link, next, end });
+                        self.words.push_back(WordsAgain {
+                            participant,
+                            link,
+                            next,
+                            end,
+                        });
                     }
                 }
             }

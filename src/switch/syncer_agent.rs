@@ -6,7 +6,7 @@ use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, Wakeup};
 use crate::journal::Syncer;
 
 /// The syncer stage.
-pub struct SyncerAgent {
+pub(super) struct SyncerAgent {
     syncer: Syncer,
     /// Clearing waits for `durable`, the sequencer for room and for the line to be quiet.
     wakes: Vec<Arc<Wakeup>>,
@@ -16,7 +16,7 @@ pub struct SyncerAgent {
 impl SyncerAgent {
     /// Puts the stage together; `wakes` are woken after each write.
     #[must_use]
-    pub fn new(syncer: Syncer, wakes: Vec<Arc<Wakeup>>, gate: Arc<IntakeGate>) -> Self {
+    pub(super) fn new(syncer: Syncer, wakes: Vec<Arc<Wakeup>>, gate: Arc<IntakeGate>) -> Self {
         Self { syncer, wakes, gate }
     }
 }

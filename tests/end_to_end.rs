@@ -1,0 +1,262 @@
+//! The switch as its participants see it: over real sockets, with real durable writes, on both backends.
+
+mod support;
+
+use std::time::Duration;
+
+use clearway::domain::{Code, PaymentState};
+use clearway::switch::StartOptions;
+use clearway::wire::{
+    Answer, AnswerFlags, Frame, Inquiry, InquiryAnswer, PaymentRequest, ReplyOutcome, RequestFlags, Template,
+    Terminate, TerminateCode,
+};
+use support::*;
+
+fn code(answer: &Answer) -> Code {
+    Code::from_u8(answer.code).expect("a code of the scheme")
+}
+
+#[test]
+fn a_debit_goes_to_the_bank_byte_for_byte_and_its_yes_commits_it() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let sent = debit(0, 2, 1, 1_234);
+        institution.send(&sent);
+        let request: PaymentRequest = bank.expect();
+        assert_eq!(bytemuck::bytes_of(&request), bytemuck::bytes_of(&sent), "{backend}");
+        bank.send(&yes(&request));
+        let answer: Answer = institution.expect();
+        assert_eq!(code(&answer), Code::Committed);
+        assert_eq!((answer.id, answer.amount_minor, answer.word), (sent.body.id, 1_234, 1));
+        assert_eq!(answer.state, PaymentState::Committed as u8);
+        assert!(answer.window.0 > 0 && answer.final_ns > 0);
+        let view = switch.ledger().expect("clearing answers");
+        assert_eq!(
+            view.snapshot.participants[0].position, -1_234,
+            "the institution is owed"
+        );
+        assert_eq!(view.snapshot.participants[2].position, 1_234, "the bank owes");
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn refusals_duplicates_and_inquiries_are_answered_as_the_rules_say() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let answer = pay(&mut institution, &mut bank, 1, 500);
+
+        // The same content again: the stored answer, every field as it was but for the flag and its number.
+        let mut again = debit(0, 2, 1, 500);
+        again.body.flags = RequestFlags::POSSIBLE_RESEND;
+        institution.send(&again);
+        let stored: Answer = institution.expect();
+        assert_eq!((stored.word, stored.flags), (2, AnswerFlags::DUPLICATE));
+        let mut expected = answer;
+        (expected.word, expected.flags) = (stored.word, stored.flags);
+        assert_eq!(bytemuck::bytes_of(&stored), bytemuck::bytes_of(&expected.sealed()));
+
+        // Other content under the same id: 16, and the original untouched.
+        institution.send(&debit(0, 2, 1, 501));
+        assert_eq!(code(&institution.expect()), Code::IdReused);
+
+        // In flight: 09, and no second forward.
+        institution.send(&debit(0, 2, 2, 700));
+        let request: PaymentRequest = bank.expect();
+        institution.send(&debit(0, 2, 2, 700));
+        let in_progress: Answer = institution.expect();
+        assert_eq!((code(&in_progress), in_progress.word), (Code::InProgress, 0));
+        bank.send(&reply(&request, ReplyOutcome::No, Code::CustomerFunds as u8));
+        let declined: Answer = institution.expect();
+        assert_eq!((code(&declined), declined.window.0), (Code::CustomerFunds, 0));
+
+        // On-us, unknown responder, amount zero: rejected, and the rejection sticks.
+        for (serial, responder, amount, expected) in [
+            (3, 0, 100, Code::OnUs),
+            (4, 999, 100, Code::UnknownParticipant),
+            (5, 2, 0, Code::AmountInvalid),
+        ] {
+            institution.send(&debit(0, responder, serial, amount));
+            let rejected: Answer = institution.expect();
+            assert_eq!(
+                (code(&rejected), rejected.state),
+                (expected, PaymentState::Rejected as u8)
+            );
+            institution.send(&debit(0, responder, serial, amount));
+            let sticks: Answer = institution.expect();
+            assert_eq!((code(&sticks), sticks.flags), (expected, AnswerFlags::DUPLICATE));
+        }
+
+        // Another's id is refused at the door and not remembered.
+        institution.send(&debit(1, 2, 9, 100));
+        let refused: Answer = institution.expect();
+        assert_eq!((code(&refused), refused.word), (Code::NotSignedOn, 0));
+
+        // Either party may ask; a third is told that it is unknown.
+        let mut other = Participant::connect(switch.listen(), &directory, 1, 0);
+        for (asker, expected) in [
+            (&mut institution, Code::Committed),
+            (&mut bank, Code::Committed),
+            (&mut other, Code::OriginalNotFound),
+        ] {
+            asker.send(&Inquiry {
+                id: answer.id,
+                reference: 42,
+                ..bytemuck::Zeroable::zeroed()
+            });
+            let known: InquiryAnswer = asker.expect();
+            assert_eq!((Code::from_u8(known.code), known.reference), (Some(expected), 42));
+        }
+        bank.expect_silence(Duration::from_millis(100));
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn nothing_leaves_the_switch_that_rests_on_a_write_that_is_not_durable() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let (hold, options) = held_options();
+        let switch = start_switch(data.path(), &directory, backend, options);
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        pay(&mut institution, &mut bank, 1, 100);
+
+        // A request and a rejection: neither the bank nor the institution hears of them.
+        hold.set(true);
+        institution.send(&debit(0, 2, 2, 100));
+        institution.send(&debit(0, 0, 3, 100));
+        bank.expect_silence(Duration::from_millis(300));
+        institution.expect_silence(Duration::from_millis(300));
+        hold.set(false);
+        let request: PaymentRequest = bank.expect();
+        assert_eq!(code(&institution.expect()), Code::OnUs);
+
+        // The bank's yes: no answer, and an inquiry still sees the state before it.
+        hold.set(true);
+        bank.send(&yes(&request));
+        institution.expect_silence(Duration::from_millis(300));
+        institution.send(&Inquiry {
+            id: request.body.id,
+            ..bytemuck::Zeroable::zeroed()
+        });
+        let inquiry: InquiryAnswer = institution.expect();
+        assert_eq!(inquiry.state, PaymentState::Reserved as u8);
+        hold.set(false);
+        assert_eq!(code(&institution.expect()), Code::Committed);
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_restart_gives_words_again_and_the_same_state() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let answers: Vec<Answer> = (1..=20)
+            .map(|serial| pay(&mut institution, &mut bank, serial, 100))
+            .collect();
+        institution.send(&debit(0, 2, 21, 100));
+        let open: PaymentRequest = bank.expect();
+        let report = switch.shutdown().unwrap();
+
+        let replayed = clearway::switch::replay(&data.path().join("journal"), None, |_| {}).unwrap();
+        assert_eq!(report["event_number"], replayed.event_number);
+        assert_eq!(report["state_hash"], replayed.hash.to_string());
+
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 15);
+        assert_eq!(institution.next_word, 21);
+        for expected in &answers[15..] {
+            let told: Answer = institution.expect();
+            assert_eq!(
+                (told.word, told.id, told.code),
+                (expected.word, expected.id, expected.code)
+            );
+            assert_eq!(told.flags, AnswerFlags::RETRANSMITTED);
+        }
+        // What was open at the end is in doubt: the bank is asked about it, and not sent it again.
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let (template, _) = bank.next(PATIENCE).expect("the bank is asked");
+        assert_eq!(template, Template::StatusRequest);
+        let mut known = yes(&open);
+        known.body.regarding = clearway::wire::Regarding::Status as u8;
+        bank.send(&known);
+        let answer: Answer = institution.expect();
+        assert_eq!((answer.id, code(&answer)), (open.body.id, Code::Committed));
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_frame_costs_its_sender_the_link_and_nobody_else_anything() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let mut offender = Participant::connect(switch.listen(), &directory, 1, 0);
+        let mut bytes = bytemuck::bytes_of(&debit(1, 2, 1, 100)).to_vec();
+        bytes[40] ^= 1;
+        std::io::Write::write_all(&mut offender.stream, &bytes).unwrap();
+        let (template, last) = offender.expect_end().expect("the offender is told why");
+        assert_eq!(template, Template::Terminate);
+        assert_eq!(Terminate::read(&last).code, TerminateCode::BadCrc as u8);
+
+        let mut stranger = Participant::open(switch.listen());
+        std::io::Write::write_all(&mut stranger.stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let (_, last) = stranger.expect_end().expect("the stranger is told why");
+        assert_eq!(Terminate::read(&last).code, TerminateCode::BadHeader as u8);
+
+        assert_eq!(code(&pay(&mut institution, &mut bank, 1, 100)), Code::Committed);
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_thread_for_every_stage_does_what_one_thread_does() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(4, 4));
+        let switch = start_with_profile(
+            data.path(),
+            &directory,
+            backend,
+            spread_profile(),
+            StartOptions::default(),
+        );
+        let mut institutions: Vec<_> = (0..4)
+            .map(|index| Participant::connect(switch.listen(), &directory, index, 0))
+            .collect();
+        let mut banks: Vec<_> = (4..8)
+            .map(|index| Participant::connect(switch.listen(), &directory, index, 0))
+            .collect();
+        for round in 0..50 {
+            for (institution, bank) in institutions.iter_mut().zip(&mut banks) {
+                for serial in round * 20..round * 20 + 20 {
+                    institution.send(&debit(institution.index.0, bank.index.0, serial + 1, 100 + serial));
+                }
+            }
+            for (institution, bank) in institutions.iter_mut().zip(&mut banks) {
+                for _ in 0..20 {
+                    let request: PaymentRequest = bank.expect();
+                    bank.send(&yes(&request));
+                }
+                for _ in 0..20 {
+                    assert_eq!(code(&institution.expect()), Code::Committed);
+                }
+            }
+        }
+        let report = switch.shutdown().unwrap();
+        assert_eq!(report["status"]["payments"]["committed"], 4_000);
+        let replayed = clearway::switch::replay(&data.path().join("journal"), None, |_| {}).unwrap();
+        assert_eq!(report["state_hash"], replayed.hash.to_string());
+    }
+}

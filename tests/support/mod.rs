@@ -1,0 +1,275 @@
+//! What end-to-end tests share: a switch in this process, and participants that speak over real sockets.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bytemuck::Zeroable;
+use clearway::config::{BackendChoice, Directory, Profile, Settings, demo_credential};
+use clearway::domain::{BusinessDate, Kind, ParticipantIndex, PaymentId, Scene, SchemeCode};
+use clearway::journal::WriteGate;
+use clearway::switch::{RunningSwitch, StartOptions, start};
+use clearway::wire::{
+    Answer, Establish, EstablishmentAck, Frame, Negotiate, NegotiationResponse, PaymentRequest, Regarding, Reply,
+    ReplyOutcome, Template, decode,
+};
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Both backends: what one does the other does.
+pub const BACKENDS: [BackendChoice; 2] = [BackendChoice::Uring, BackendChoice::Mio];
+
+/// A directory of `institutions` and `banks` with short timers left at their defaults.
+pub fn directory(institutions: u16, banks: u16) -> Directory {
+    Directory::generate(institutions, banks)
+}
+
+/// A profile small enough for many switches in one test run.
+pub fn profile() -> Profile {
+    let mut profile = Profile::load("small-vm").expect("the built-in profile is right");
+    profile.journal.segment_bytes = 4 << 20;
+    profile.journal.ring_bytes = 16 << 20;
+    profile.rings.intake_priority = 65_536;
+    profile.driver.receive_buffers = 64;
+    for thread in &mut profile.threads {
+        thread.core = None;
+    }
+    profile
+}
+
+pub fn settings(data: &Path, backend: BackendChoice) -> Settings {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let mut settings = Settings::new(listen, data.to_owned(), data.join("directory.toml"));
+    settings.backend = backend;
+    settings.shutdown_drain_ms = Some(500);
+    settings
+}
+
+pub fn start_switch(
+    data: &Path,
+    directory: &Directory,
+    backend: BackendChoice,
+    options: StartOptions,
+) -> RunningSwitch {
+    start_with_profile(data, directory, backend, profile(), options)
+}
+
+pub fn start_with_profile(
+    data: &Path,
+    directory: &Directory,
+    backend: BackendChoice,
+    profile: Profile,
+    options: StartOptions,
+) -> RunningSwitch {
+    let mut directory = directory.clone();
+    directory.scheme.residency_bytes = 4 << 20;
+    start(settings(data, backend), directory, profile, options).expect("the switch starts")
+}
+
+/// Holds durable writes until it is told to let them go.
+#[derive(Default)]
+pub struct Hold {
+    held: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Hold {
+    pub fn set(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.changed.notify_all();
+    }
+}
+
+impl WriteGate for Hold {
+    fn before_write(&self, _: u64, _: u64) -> std::io::Result<()> {
+        let mut held = self.held.lock().unwrap();
+        while *held {
+            held = self.changed.wait(held).unwrap();
+        }
+        Ok(())
+    }
+}
+
+pub fn held_options() -> (Arc<Hold>, StartOptions) {
+    let hold = Arc::new(Hold::default());
+    (
+        hold.clone(),
+        StartOptions {
+            gate: Some(hold),
+            ..StartOptions::default()
+        },
+    )
+}
+
+/// A participant's link over a real socket.
+pub struct Participant {
+    pub stream: TcpStream,
+    pub index: ParticipantIndex,
+    pub next_word: u64,
+    received: Vec<u8>,
+}
+
+impl Participant {
+    /// Connects and signs on; words after `last_word` are asked for again (`u64::MAX` = none).
+    pub fn connect(address: SocketAddr, directory: &Directory, index: u16, last_word: u64) -> Self {
+        let code = directory.participants[usize::from(index)].terms.code;
+        let mut link = Self::open(address);
+        link.send(&negotiate(code, demo_credential(&code)));
+        let response: NegotiationResponse = link.expect();
+        assert_eq!(response.participant.0, index);
+        link.index = response.participant;
+        link.send(&establish(last_word));
+        let ack: EstablishmentAck = link.expect();
+        link.next_word = ack.next_word;
+        link
+    }
+
+    /// Connects and says nothing yet.
+    pub fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the switch listens");
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            index: ParticipantIndex(u16::MAX),
+            next_word: 0,
+            received: Vec::new(),
+        }
+    }
+
+    pub fn send<F: Frame>(&mut self, frame: &F) {
+        self.stream
+            .write_all(bytemuck::bytes_of(&frame.sealed()))
+            .expect("the link takes the frame");
+    }
+
+    /// The next frame that is not a heartbeat; `None` when nothing comes within `patience` or the link has ended.
+    pub fn next(&mut self, patience: Duration) -> Option<(Template, Vec<u8>)> {
+        let deadline = Instant::now() + patience;
+        loop {
+            while let Some((template, length)) = decode(&self.received).expect("the switch sends frames") {
+                let frame: Vec<u8> = self.received.drain(..length).collect();
+                if template != Template::Sequence {
+                    return Some((template, frame));
+                }
+            }
+            let left = deadline
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())?;
+            self.stream.set_read_timeout(Some(left)).unwrap();
+            let mut buffer = [0; 65_536];
+            match self.stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    /// The next frame, which must be of this type.
+    pub fn expect<F: Frame>(&mut self) -> F {
+        let (template, frame) = self.next(PATIENCE).expect("a frame comes");
+        assert_eq!(template, F::TEMPLATE);
+        F::read(&frame)
+    }
+
+    /// Nothing comes for this long.
+    pub fn expect_silence(&mut self, time: Duration) {
+        if let Some((template, _)) = self.next(time) {
+            panic!("{template:?} came where nothing may come");
+        }
+    }
+
+    /// The link ends; gives the last frame before it did.
+    pub fn expect_end(&mut self) -> Option<(Template, Vec<u8>)> {
+        let mut last = None;
+        while let Some(frame) = self.next(PATIENCE) {
+            last = Some(frame);
+        }
+        let mut byte = [0];
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        match self.stream.read(&mut byte) {
+            Ok(0) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            other => panic!("the link should have ended, and gave {other:?}"),
+        }
+        last
+    }
+}
+
+pub fn negotiate(code: SchemeCode, credential: [u8; 32]) -> Negotiate {
+    Negotiate {
+        session_id: 77,
+        code,
+        credential,
+        ..Zeroable::zeroed()
+    }
+}
+
+pub fn establish(last_word: u64) -> Establish {
+    Establish {
+        session_id: 77,
+        keepalive_ms: 20_000,
+        last_word,
+        ..Zeroable::zeroed()
+    }
+}
+
+/// Today in Shanghai.
+pub fn today() -> BusinessDate {
+    clearway::agent::wall_clock().business_date()
+}
+
+pub fn debit(initiator: u16, responder: u16, serial: u64, amount_minor: u64) -> PaymentRequest {
+    let mut request = PaymentRequest::zeroed();
+    request.body.id = PaymentId::new(today(), ParticipantIndex(initiator), 0, serial);
+    request.body.amount_minor = amount_minor;
+    request.body.currency = 156;
+    request.body.kind = Kind::Debit as u8;
+    request.body.scene = Scene::Shopping as u8;
+    request.body.responder = ParticipantIndex(responder);
+    request.body.mandate_token = [1, 2];
+    request.sealed()
+}
+
+pub fn reply(request: &PaymentRequest, outcome: ReplyOutcome, code: u8) -> Reply {
+    let mut reply = Reply::zeroed();
+    reply.body.id = request.body.id;
+    reply.body.amount_minor = request.body.amount_minor;
+    reply.body.currency = request.body.currency;
+    reply.body.regarding = Regarding::Request as u8;
+    reply.body.outcome = outcome as u8;
+    reply.body.code = code;
+    reply.sealed()
+}
+
+pub fn yes(request: &PaymentRequest) -> Reply {
+    reply(request, ReplyOutcome::Yes, 0)
+}
+
+/// Runs one payment to its answer.
+pub fn pay(institution: &mut Participant, bank: &mut Participant, serial: u64, amount_minor: u64) -> Answer {
+    institution.send(&debit(institution.index.0, bank.index.0, serial, amount_minor));
+    let request: PaymentRequest = bank.expect();
+    bank.send(&yes(&request));
+    institution.expect()
+}
+
+/// A thread for every stage and two link agents: what one composite thread does, many must do.
+pub fn spread_profile() -> Profile {
+    let mut spread = Profile::load("server-16").expect("the built-in profile is right");
+    let small = profile();
+    (spread.journal, spread.rings, spread.driver) = (small.journal, small.rings, small.driver);
+    spread
+        .threads
+        .retain(|thread| !["link-2", "link-3"].contains(&thread.name.as_str()));
+    spread.link_agents = 2;
+    for thread in &mut spread.threads {
+        thread.core = None;
+        thread.idle = clearway::agent::IdleStrategy::Park { spins: 5 };
+    }
+    spread
+}
