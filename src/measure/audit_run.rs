@@ -72,7 +72,10 @@ fn judge(evidence: Evidence) -> AuditFigures {
         let sum: i128 = window.nets.iter().map(|(_, net)| net).sum();
         if sum != 0 {
             zero_sum = false;
-            findings.push(format!("window {}: the switch's nets add up to {sum}, not to 0", window.id));
+            findings.push(format!(
+                "window {}: the switch's nets add up to {sum}, not to 0",
+                window.id
+            ));
         }
     }
     let mut windows_match = false;
@@ -228,7 +231,11 @@ mod tests {
         type Fault = fn(&mut Evidence);
         type Part = fn(&AuditFigures) -> bool;
         let faults: [(&str, Fault, Part); 9] = [
-            ("a net wrong by one", |e| e.shutdown.windows[0].nets[0].1 += 1, |f| f.zero_sum),
+            (
+                "a net wrong by one",
+                |e| e.shutdown.windows[0].nets[0].1 += 1,
+                |f| f.zero_sum,
+            ),
             (
                 "nets in the journal that leave money over",
                 |e| {
@@ -236,7 +243,11 @@ mod tests {
                 },
                 |f| f.zero_sum,
             ),
-            ("books that differ", |e| e.books.push("differs".into()), |f| f.books_match),
+            (
+                "books that differ",
+                |e| e.books.push("differs".into()),
+                |f| f.books_match,
+            ),
             (
                 "another gross in the journal",
                 |e| e.recomputed.as_mut().unwrap().windows[0].gross_minor += 1,
@@ -247,9 +258,21 @@ mod tests {
                 |e| e.shutdown.status.payments.committed += 1,
                 |f| f.windows_match,
             ),
-            ("a damaged journal", |e| e.recomputed = Err("damaged".into()), |f| f.windows_match),
-            ("another state hash", |e| e.replayed = Ok((9, "ac".into())), |f| f.replay_matches),
-            ("an event lost", |e| e.replayed = Ok((8, "ab".into())), |f| f.replay_matches),
+            (
+                "a damaged journal",
+                |e| e.recomputed = Err("damaged".into()),
+                |f| f.windows_match,
+            ),
+            (
+                "another state hash",
+                |e| e.replayed = Ok((9, "ac".into())),
+                |f| f.replay_matches,
+            ),
+            (
+                "an event lost",
+                |e| e.replayed = Ok((8, "ab".into())),
+                |f| f.replay_matches,
+            ),
             ("two final answers", |e| e.conduct.push("twice".into()), |f| f.pass),
         ];
         for (name, fault, part) in faults {

@@ -45,7 +45,9 @@ fn filesystem_in(mountinfo: &str, path: &Path) -> Option<String> {
         path.starts_with(&mount_point)
             .then(|| (mount_point.len(), kind.split(' ').next().unwrap_or_default()))
     });
-    mounts.max_by_key(|(length, _)| *length).map(|(_, kind)| kind.to_owned())
+    mounts
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, kind)| kind.to_owned())
 }
 
 /// Processor time a process has used, all threads together, microseconds.

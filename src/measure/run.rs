@@ -101,7 +101,11 @@ pub struct Ran<W> {
 #[must_use]
 pub fn parties(participants: &[ParticipantPlan]) -> Parties {
     let with = |role| -> Vec<ParticipantIndex> {
-        participants.iter().filter(|plan| plan.role == role).map(|plan| plan.index).collect()
+        participants
+            .iter()
+            .filter(|plan| plan.role == role)
+            .map(|plan| plan.index)
+            .collect()
     };
     Parties {
         institutions: with(Role::Institution),

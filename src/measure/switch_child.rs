@@ -214,8 +214,7 @@ impl AdminLink {
         if read == 0 {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         }
-        serde_json::from_str(&line)
-            .map_err(|error| failed(io::Error::other(format!("{error} in {}", line.trim_end()))))
+        serde_json::from_str(&line).map_err(|error| failed(io::Error::other(format!("{error} in {}", line.trim_end()))))
     }
 
     /// The switch's figures.
@@ -242,7 +241,9 @@ impl AdminLink {
         let open_before = self.open_windows()?;
         self.ask::<serde_json::Value>("close-window")?;
         let closed = |windows: &[WindowFigures]| {
-            windows.iter().all(|w| w.state != "open" || !open_before.contains(&w.id))
+            windows
+                .iter()
+                .all(|w| w.state != "open" || !open_before.contains(&w.id))
         };
         self.wait_for("close-window", closed)?;
         self.ask::<serde_json::Value>("settle")?;
@@ -253,7 +254,11 @@ impl AdminLink {
 
     fn open_windows(&mut self) -> Result<Vec<String>, ChildError> {
         let windows = self.windows()?;
-        Ok(windows.into_iter().filter(|w| w.state == "open").map(|w| w.id).collect())
+        Ok(windows
+            .into_iter()
+            .filter(|w| w.state == "open")
+            .map(|w| w.id)
+            .collect())
     }
 
     fn wait_for(&mut self, request: &'static str, done: impl Fn(&[WindowFigures]) -> bool) -> Result<(), ChildError> {
@@ -363,10 +368,7 @@ impl SwitchChild {
     /// # Errors
     /// When it does not end in time or in good order.
     pub fn stop(mut self) -> Result<Shutdown, ChildError> {
-        let failed = |log: &Path, what: String| ChildError::Failed {
-            what,
-            log: end_of(log),
-        };
+        let failed = |log: &Path, what: String| ChildError::Failed { what, log: end_of(log) };
         process::terminate(&self.child)
             .map_err(|error| failed(&self.log, format!("could not be asked to end: {error}")))?;
         let started = Instant::now();
@@ -375,7 +377,10 @@ impl SwitchChild {
                 break status;
             }
             if started.elapsed() > PATIENCE {
-                return Err(failed(&self.log, format!("has not ended within {} s", PATIENCE.as_secs())));
+                return Err(failed(
+                    &self.log,
+                    format!("has not ended within {} s", PATIENCE.as_secs()),
+                ));
             }
             std::thread::sleep(LOOK_EVERY);
         };
@@ -417,7 +422,9 @@ fn wait_until_ready(
             });
         }
         // Until the socket is there and says ready, there is nothing to do but to ask again.
-        let status = AdminLink::connect(&admin_socket).ok().and_then(|mut admin| admin.status().ok());
+        let status = AdminLink::connect(&admin_socket)
+            .ok()
+            .and_then(|mut admin| admin.status().ok());
         if let Some(status) = status.filter(|status| status.ready) {
             return Ok(SwitchChild {
                 child,
@@ -440,7 +447,9 @@ fn wait_until_ready(
     }
 }
 
-fn plans_of(directory: &Directory) -> Vec<ParticipantPlan> {
+/// A directory's participants as the simulator plays them: one link each, with demo credentials.
+#[must_use]
+pub fn plans_of(directory: &Directory) -> Vec<ParticipantPlan> {
     directory
         .participants
         .iter()
