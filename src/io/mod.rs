@@ -19,15 +19,18 @@ mod provided;
 mod share;
 mod socket;
 mod stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod uring;
 mod uring_setup;
+mod uring_slot;
 
 pub use choice::{BackendChoice, OpenError, open};
 pub use pool::ReceivePool;
 pub use share::BufferShare;
 pub use stream::{Stream, StreamEvents};
+pub use streams::{Outbox, StreamEvent, Streams};
 pub use uring_setup::UringError;
 
 /// Bytes in front of each receive buffer that belong to the reader.
@@ -109,7 +112,8 @@ pub struct DriverOptions {
     pub connections_max: u32,
     /// Bytes the kernel may write into one receive buffer.
     pub receive_bytes: u32,
-    /// Receive buffers in each of the two groups; a power of two.
+    /// Receive buffers in each of the two groups; a power of two. Two or more for each link of a group keep a flood going:
+    /// a link that finds none waits until one is released, and what it sends then is cut smaller.
     pub receive_buffers: u16,
     /// Completions gathered at most before they are handed over, so that a flood can't keep the loop from sending.
     pub gather_completions: u32,

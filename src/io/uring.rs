@@ -23,6 +23,7 @@ use super::numbers::Numbers;
 use super::pool::{GROUPS, ReceivePool};
 use super::provided::ProvidedBuffers;
 use super::uring_setup::{self, UringError};
+use super::uring_slot::{GENERATION_MASK, Listener, Operation, Phase, Receiving, Slot};
 use super::{
     Backend, BufferGroup, BufferPool, Completion, Connection, Driver, DriverOptions, DriverWakeup, GATHER_TIME_MAX,
     socket,
@@ -32,105 +33,6 @@ use super::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// How long [`Drop`] waits for the kernel to let go of all buffers.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
-/// Bits of the user data that hold a connection's generation.
-const GENERATION_MASK: u32 = 0x00FF_FFFF;
-
-/// What an operation's completion is about: the upper eight bits of its user data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Operation {
-    Accept = 1,
-    Connect = 2,
-    Receive = 3,
-    Send = 4,
-    Cancel = 5,
-    CancelAccept = 6,
-    Wake = 7,
-}
-
-impl Operation {
-    const fn from_user_data(user_data: u64) -> Option<Self> {
-        match (user_data >> 56) as u8 {
-            1 => Some(Self::Accept),
-            2 => Some(Self::Connect),
-            3 => Some(Self::Receive),
-            4 => Some(Self::Send),
-            5 => Some(Self::Cancel),
-            6 => Some(Self::CancelAccept),
-            7 => Some(Self::Wake),
-            _ => None,
-        }
-    }
-
-    /// `operation (8) │ generation (24) │ connection or listener (32)`
-    const fn user_data(self, generation: u32, number: u32) -> u64 {
-        ((self as u64) << 56) | ((generation as u64) << 32) | number as u64
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Free,
-    Connecting,
-    Open,
-    /// Everything the kernel has of this connection is being taken back.
-    Closing,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Receiving {
-    Idle,
-    Armed,
-    /// Cancelled, the last completion not seen yet.
-    Cancelling,
-    /// Waits for a buffer of its group.
-    Starved,
-}
-
-struct Slot {
-    phase: Phase,
-    /// True once `Accepted` or `Connected` was handed over: then the end is told as `Closed`.
-    announced: bool,
-    generation: u32,
-    socket: Option<Socket>,
-    /// Where to connect to; the kernel may read it until the connect is submitted.
-    address: Option<Box<SockAddr>>,
-    group: BufferGroup,
-    wants_receive: bool,
-    receive: Receiving,
-    sending: Option<Vec<u8>>,
-    sent: usize,
-    /// Completions still to come.
-    outstanding: u32,
-    error: Option<io::Error>,
-}
-
-impl Slot {
-    fn free() -> Self {
-        Self {
-            phase: Phase::Free,
-            announced: false,
-            generation: 0,
-            socket: None,
-            address: None,
-            group: BufferGroup::Requests,
-            wants_receive: true,
-            receive: Receiving::Idle,
-            sending: None,
-            sent: 0,
-            outstanding: 0,
-            error: None,
-        }
-    }
-}
-
-struct Listener {
-    /// Kept until the last completion of its accept, so that no entry names a descriptor that was closed.
-    socket: Option<Socket>,
-    armed: bool,
-    stopped: bool,
-}
-
 /// The `io_uring` driver.
 pub(super) struct UringDriver {
     // The ring comes first: it is dropped before the memory it was given.
