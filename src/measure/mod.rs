@@ -1,6 +1,7 @@
 //! Benchmarks and the report.
 
 pub mod audit_run;
+pub mod bench;
 pub mod limits;
 pub mod machine;
 pub mod primitives;
