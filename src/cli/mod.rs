@@ -4,10 +4,12 @@
 //! to stdout, progress and faults to stderr. A command that reports something takes `--json FILE`, `-` for stdout.
 
 mod admin;
+mod demo;
 mod directory;
 mod doctor;
 mod output;
 mod run;
+mod run_report;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Demo(demo::DemoArgs),
     Run(run::RunArgs),
     Directory(directory::DirectoryArgs),
     Admin(admin::AdminArgs),
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
     match cli.command {
+        Command::Demo(args) => finish(demo::run(&args)),
         Command::Run(args) => finish(run::run(&args)),
         Command::Directory(args) => finish(directory::run(&args)),
         Command::Admin(args) => finish(admin::run(&args)),

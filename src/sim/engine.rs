@@ -193,6 +193,7 @@ impl LoadEngine {
                 self.idle();
             }
         }
+        self.load.end_run();
         self.drain(live)
     }
 

@@ -176,6 +176,10 @@ impl Load {
         self.ever_established = true;
     }
 
+    pub(super) fn end_run(&mut self) {
+        self.outcomes.note_load_ended();
+    }
+
     pub(super) fn roll(&mut self, live: &Live) {
         if self.ever_established {
             self.outcomes.roll(self.now_ns - self.run_start_ns, live);

@@ -22,7 +22,7 @@ mod workload;
 
 pub use bank::{BankHabits, Verdict};
 pub use books::{Book, Books, ParticipantFigures, WindowFigures};
-pub use engine::{Idle, LoadEngine, LoadError, LoadOptions, ParticipantPlan};
+pub use engine::{Idle, LoadEngine, LoadError, LoadOptions, LoadResult, ParticipantPlan};
 pub use evening::{EVENING_PEAK_PER_SECOND, Evening};
 pub use outcome::{FinalAnswer, Live, Outcomes, SecondFigures, latency_histogram, quantile_us};
 pub use random::{LogNormal, Picker, Random, mix};

@@ -83,6 +83,8 @@ pub struct Outcomes {
     pub rejected_unexpected: u64,
     /// Committed, or declined by the bank itself.
     pub bank_answered: u64,
+    /// The same, while payments were still being offered.
+    pub bank_answered_in_time: u64,
     /// Final answers by code.
     pub by_code: [u64; 100],
     /// Requests sent again on purpose.
@@ -124,6 +126,7 @@ impl Default for Outcomes {
             expired: 0,
             rejected_unexpected: 0,
             bank_answered: 0,
+            bank_answered_in_time: 0,
             by_code: [0; 100],
             repeats_sent: 0,
             retries_sent: 0,
@@ -191,6 +194,11 @@ impl Outcomes {
         self.latency.saturating_record(answer.latency_ns);
         self.switch_latency.saturating_record(switch_ns);
         self.second_latency.saturating_record(switch_ns);
+    }
+
+    /// No payment is offered any more.
+    pub const fn note_load_ended(&mut self) {
+        self.bank_answered_in_time = self.bank_answered;
     }
 
     /// Something should not have happened.

@@ -161,19 +161,21 @@ fn parse_line<'a>(
     })
 }
 
-/// A workload whose payments are kept, so that they can be written as a trace.
+/// A workload whose payments can be kept, to be written as a trace.
 #[derive(Debug)]
 pub struct Recorded<W> {
     workload: W,
+    keep: bool,
     intents: Vec<Intent>,
 }
 
 impl<W: Workload> Recorded<W> {
-    /// Keeps what `workload` gives.
+    /// Passes on what `workload` gives, and keeps it if wanted.
     #[must_use]
-    pub const fn new(workload: W) -> Self {
+    pub const fn new(workload: W, keep: bool) -> Self {
         Self {
             workload,
+            keep,
             intents: Vec::new(),
         }
     }
@@ -203,7 +205,9 @@ impl<W: Workload> Recorded<W> {
 impl<W: Workload> Workload for Recorded<W> {
     fn next(&mut self, now_ns: u64) -> Option<Intent> {
         let intent = self.workload.next(now_ns)?;
-        self.intents.push(intent);
+        if self.keep {
+            self.intents.push(intent);
+        }
         Some(intent)
     }
 
@@ -244,7 +248,7 @@ mod tests {
         let text = "at_ms,initiator,responder,kind,amount_minor,scene\n\
                     1500,Z2000000000000,C1000000000001,debit,880,shopping\n\
                     20,0,1,debit,1,red_packet\n";
-        let mut recorded = Recorded::new(Trace::parse(text, &plans(), 2.0).unwrap());
+        let mut recorded = Recorded::new(Trace::parse(text, &plans(), 2.0).unwrap(), true);
         assert!(recorded.next(9_000_000).is_none());
         assert_eq!(recorded.next(u64::MAX).unwrap().due_ns, 10_000_000);
         assert_eq!(recorded.next(u64::MAX).unwrap().due_ns, 750_000_000);

@@ -39,6 +39,24 @@ pub trait Workload {
     }
 }
 
+impl Workload for Box<dyn Workload + Send> {
+    fn next(&mut self, now_ns: u64) -> Option<Intent> {
+        (**self).next(now_ns)
+    }
+
+    fn next_due_ns(&self) -> Option<u64> {
+        (**self).next_due_ns()
+    }
+
+    fn is_finished(&self, now_ns: u64) -> bool {
+        (**self).is_finished(now_ns)
+    }
+
+    fn answered(&mut self, initiator: ParticipantIndex) {
+        (**self).answered(initiator);
+    }
+}
+
 /// How payments spread over participants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Skew {
