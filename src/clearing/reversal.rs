@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::payment::PaymentRecord;
 use crate::domain::{PaymentSlot, SECOND, UtcNanos};
+use crate::wire::{AnswerFlags, Frame, FrameHeader, Reversal};
 
 /// After this long without an acknowledgement an operator must see to it.
 const MANUAL_AFTER_NS: u64 = 24 * 3_600 * SECOND;
@@ -70,6 +72,24 @@ impl ReversalObject {
         let pause = (SECOND << self.attempts.min(6)).min(BACKOFF_LONGEST_NS);
         self.attempts = self.attempts.saturating_add(1);
         Some(now.plus(pause))
+    }
+}
+
+/// A Reversal as a frame.
+pub(super) fn reversal_frame(payment: &PaymentRecord, reversal: &ReversalObject, repeated: bool) -> Reversal {
+    Reversal {
+        header: FrameHeader::new(Reversal::TEMPLATE, size_of::<Reversal>()),
+        id: payment.id,
+        word: reversal.word,
+        amount_minor: payment.amount_minor,
+        currency: payment.currency,
+        kind: payment.kind,
+        attempt: reversal.attempts,
+        initiator: payment.initiator(),
+        flags: if repeated { AnswerFlags::RETRANSMITTED } else { 0 },
+        reserved: 0,
+        raised_ns: reversal.raised.0,
+        reserved2: [0; 2],
     }
 }
 
