@@ -129,9 +129,11 @@ impl Engine {
         } else {
             self.figures.duplicates += 1;
             let initiator = payment.initiator();
-            let word = self.participants[initiator.index()]
-                .outbox
-                .push(WordKind::DuplicateAnswer, slot);
+            // An originator outside the directory has no session and no outbox.
+            let Some(participant) = self.participants.get_mut(initiator.index()) else {
+                return;
+            };
+            let word = participant.outbox.push(WordKind::DuplicateAnswer, slot);
             if out.listens() {
                 out.emit(Effect::Frame(EffectFrame::new(
                     initiator,

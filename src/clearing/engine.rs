@@ -121,7 +121,8 @@ impl Engine {
         }
     }
 
-    /// Applies the next event. Timers due at or before its time fire first.
+    /// Applies the next event. Timers due at or before its time fire first; a Restart moves those of open payments
+    /// before any of them fires.
     ///
     /// # Panics
     /// When events are not given in the order of their numbers, or money would be lost: a payment leaves a final state, a
@@ -139,6 +140,10 @@ impl Engine {
         );
         self.event_number = event.number;
         self.time = event.time;
+        if event.kind == RecordKind::Restart {
+            // It moves every open deadline: nothing may expire before it was asked for.
+            self.timers.clear_payment_timers();
+        }
         while let Some(timer) = self.timers.pop_due(event.time, &self.payments) {
             self.fire(timer, out);
         }
@@ -183,7 +188,8 @@ impl Engine {
     /// arrives.
     pub fn next_deadline(&mut self) -> UtcNanos {
         let reversals = &self.reversals;
-        self.timers.next_deadline(&self.payments, |slot| reversals.is_due(slot))
+        self.timers
+            .next_deadline(&self.payments, |slot, deadline| reversals.is_due_at(slot, deadline))
     }
 
     /// True when every currency of the scheme has an open window.
@@ -212,6 +218,7 @@ impl Engine {
         let class = self.timers.doubt_class(terms.doubt_ns);
         self.participants
             .push(Participant::new(terms, role, &self.scheme.currencies, class));
+        self.windows.make_room(self.participants.len());
     }
 
     /// The payment with this id.

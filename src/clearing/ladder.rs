@@ -13,8 +13,8 @@ const STATUS_REPEATS_NS: [u64; 2] = [10 * SECOND, 40 * SECOND];
 const STATUS_REQUESTS_MAX: u8 = 3;
 
 impl Engine {
+    /// Every open payment is in doubt and asked for anew. Its old timers were forgotten when the event came.
     pub(super) fn restart<O: Outlet>(&mut self, time: UtcNanos, out: &mut O) {
-        self.timers.clear_payment_timers();
         if self.figures.open() == 0 {
             return;
         }
@@ -26,7 +26,7 @@ impl Engine {
             }
             let responder = &self.participants[payment.responder.index()];
             let kind = Kind::from_u8(payment.kind).expect("an open payment's kind was checked at admission");
-            let ladder_ns = responder.expiry_ns(kind) - responder.terms.doubt_ns;
+            let ladder_ns = responder.expiry_ns(kind).saturating_sub(responder.terms.doubt_ns);
             let expiry = payment.expiry().max(time.plus(ladder_ns));
             let record = &mut self.payments[index];
             record.expiry_or_window = expiry.0;
@@ -52,14 +52,14 @@ impl Engine {
             TimerKind::Expiry => {
                 if payment.state == PaymentState::InDoubt as u8 && payment.expiry() <= timer.deadline {
                     self.close_without_money(slot, PaymentState::Expired, Code::BankTimeout, timer.deadline, out);
-                    if Kind::from_u8(payment.kind) == Some(Kind::Debit) {
+                    if payment.is_pull() {
                         self.make_sure_of_reversal(slot, timer.deadline, out);
                     }
                 }
             }
             TimerKind::Reversal => {
-                if self.reversals.is_due(slot) {
-                    self.send_reversal(slot, timer.deadline, out);
+                if self.reversals.is_due_at(slot, timer.deadline) {
+                    self.send_reversal(slot, out);
                 }
             }
         }
@@ -133,21 +133,26 @@ impl Engine {
                     state: ReversalState::Due,
                     attempts: 0,
                     raised: time,
+                    next: time,
                     word,
                 };
                 self.reversals.insert(slot, reversal);
             }
         }
-        self.send_reversal(slot, time, out);
+        self.send_reversal(slot, out);
     }
 
-    fn send_reversal<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
+    /// Sends a Reversal and starts its next attempt. The pause counts from the event, not from the timer, so that a time
+    /// in which nothing was journaled is not made up for by a burst.
+    fn send_reversal<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
         let payment = self.payments[slot.index()];
         let Some(reversal) = self.reversals.get_mut(slot) else {
             return;
         };
         let repeated = reversal.attempts > 0;
-        let Some(next) = reversal.attempt(time) else { return };
+        let Some(next) = reversal.attempt(self.time) else {
+            return;
+        };
         let frame = reversal_frame(&payment, reversal, repeated);
         self.timers.start(Timer {
             deadline: next,

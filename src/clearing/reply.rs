@@ -65,12 +65,16 @@ impl Engine {
             PaymentState::Committed => self.figures.late_words += 1,
             PaymentState::Expired => {
                 self.figures.late_words += 1;
-                self.make_sure_of_reversal(slot, time, out);
+                if payment.is_pull() {
+                    self.make_sure_of_reversal(slot, time, out);
+                }
             }
             PaymentState::Declined => {
                 self.figures.late_words += 1;
                 self.figures.conflicts += 1;
-                self.make_sure_of_reversal(slot, time, out);
+                if payment.is_pull() {
+                    self.make_sure_of_reversal(slot, time, out);
+                }
             }
             PaymentState::Rejected => unreachable!("a reply to a rejected payment is refused before"),
         }

@@ -28,6 +28,8 @@ pub(super) struct ReversalObject {
     pub(super) state: ReversalState,
     pub(super) attempts: u8,
     pub(super) raised: UtcNanos,
+    /// When it is to be sent again; a timer of any other time is void.
+    pub(super) next: UtcNanos,
     /// Its number among the bank's words.
     pub(super) word: u64,
 }
@@ -49,8 +51,10 @@ impl Reversals {
         self.0.insert(slot.0, reversal);
     }
 
-    pub(super) fn is_due(&self, slot: PaymentSlot) -> bool {
-        self.get(slot).is_some_and(|r| r.state == ReversalState::Due)
+    /// True when the timer of this deadline still means something.
+    pub(super) fn is_due_at(&self, slot: PaymentSlot, deadline: UtcNanos) -> bool {
+        self.get(slot)
+            .is_some_and(|r| r.state == ReversalState::Due && r.next == deadline)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PaymentSlot, &ReversalObject)> {
@@ -71,7 +75,8 @@ impl ReversalObject {
         }
         let pause = (SECOND << self.attempts.min(6)).min(BACKOFF_LONGEST_NS);
         self.attempts = self.attempts.saturating_add(1);
-        Some(now.plus(pause))
+        self.next = now.plus(pause);
+        Some(self.next)
     }
 }
 
@@ -104,6 +109,7 @@ mod tests {
             state: ReversalState::Due,
             attempts: 0,
             raised: start,
+            next: start,
             word: 1,
         };
         let mut now = start;

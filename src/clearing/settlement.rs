@@ -15,7 +15,9 @@ impl Engine {
                 let Some(currency_slot) = self.currency_slot(Currency(window.currency)) else {
                     return;
                 };
-                if action == WindowAction::Open && self.windows.is_open(currency_slot) {
+                // What does not fit the currency's state is ignored; a date whose numbers are used up closes no more.
+                let fits = self.windows.is_open(currency_slot) == (action == WindowAction::Close);
+                if !fits || !self.windows.has_number(event.time) {
                     return;
                 }
                 if let Some(closed) = self.windows.close(currency_slot, event.time) {
