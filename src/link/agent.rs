@@ -145,6 +145,15 @@ enum RunClass {
     Replies,
 }
 
+/// A run being walked. It keeps whose it is, because a frame behind it may end the link.
+#[derive(Clone, Copy)]
+struct OpenRun {
+    class: RunClass,
+    from: usize,
+    link: LinkId,
+    participant: ParticipantIndex,
+}
+
 impl LinkAgent {
     /// Puts the agent together.
     #[must_use]
@@ -287,13 +296,13 @@ impl LinkAgent {
     fn frames(&mut self, connection: Connection, buffer: u16, start: usize, bytes: &[u8]) {
         let at = connection.0 as usize;
         let mut offset = 0;
-        let mut run: Option<(RunClass, usize)> = None;
+        let mut run: Option<OpenRun> = None;
         loop {
             let (template, length) = match decode(&bytes[offset..]) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
-                    self.end_run(connection, buffer, start, run.take(), offset);
+                    self.end_run(buffer, start, run.take(), offset);
                     self.cut(connection.0, error.into());
                     return;
                 }
@@ -304,7 +313,7 @@ impl LinkAgent {
                 Template::Reply => match self.reply_at_door(at, frame) {
                     Ok(()) => Some(RunClass::Replies),
                     Err(code) => {
-                        self.end_run(connection, buffer, start, run.take(), offset);
+                        self.end_run(buffer, start, run.take(), offset);
                         self.cut(connection.0, code);
                         return;
                     }
@@ -330,18 +339,18 @@ impl LinkAgent {
                     None
                 }
             };
-            let going_on = matches!((&run, class), (Some((running, _)), Some(class)) if *running == class);
+            let going_on = matches!((&run, class), (Some(running), Some(class)) if running.class == class);
             if !going_on {
-                self.end_run(connection, buffer, start, run.take(), offset);
-                run = class.map(|class| (class, offset));
+                self.end_run(buffer, start, run.take(), offset);
+                run = class.and_then(|class| self.begin_run(at, class, offset));
             }
             offset += length;
             if self.links[at].as_ref().is_none_or(|link| link.closing) {
-                self.end_run(connection, buffer, start, run.take(), offset);
+                self.end_run(buffer, start, run.take(), offset);
                 return;
             }
         }
-        self.end_run(connection, buffer, start, run.take(), offset);
+        self.end_run(buffer, start, run.take(), offset);
         if let Some(link) = &mut self.links[at] {
             if offset > 0 {
                 link.session.heard(self.now);
@@ -526,32 +535,33 @@ impl LinkAgent {
 
     // ---- inward --------------------------------------------------------------------------------------------------
 
-    fn end_run(
-        &mut self,
-        connection: Connection,
-        buffer: u16,
-        start: usize,
-        run: Option<(RunClass, usize)>,
-        end: usize,
-    ) {
-        let Some((class, from)) = run else { return };
-        let Some(link) = &self.links[connection.0 as usize] else {
-            return;
-        };
-        let Some(participant) = link.counted else { return };
+    fn begin_run(&self, at: usize, class: RunClass, from: usize) -> Option<OpenRun> {
+        let link = self.links[at].as_ref()?;
+        Some(OpenRun {
+            class,
+            from,
+            link: link.id,
+            participant: link.counted?,
+        })
+    }
+
+    /// Hands a run over. It was whole and checked before whatever ended the link, so it counts even then: a bank's yes
+    /// is not lost because its Terminate came in the same segment.
+    fn end_run(&mut self, buffer: u16, start: usize, run: Option<OpenRun>, end: usize) {
+        let Some(open) = run else { return };
         let run = FrameRun {
             buffer: BufferRef {
                 agent: self.parts.index,
                 buffer,
             },
-            start: (start + from) as u32,
+            start: (start + open.from) as u32,
             end: (start + end) as u32,
-            link: link.id,
-            participant,
+            link: open.link,
+            participant: open.participant,
             received: self.now,
         };
         self.parts.share.hold(buffer);
-        match class {
+        match open.class {
             RunClass::Requests => {
                 if !self.deferred.is_empty() || self.parts.rings.requests.push(Intake::Frames(run)).is_err() {
                     self.deferred.push_back(run);
