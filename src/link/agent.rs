@@ -9,7 +9,7 @@ use super::counters::{LinkCounters, add, sub};
 use super::door;
 use super::outgoing::Outgoing;
 use super::session::{Identity, Session, SessionEvent, SessionTimes};
-use crate::agent::{Agent, AgentError, Bucket, IntakeGate, IntakeState, Ring, SwitchClock, Wakeup};
+use crate::agent::{Agent, AgentError, Bucket, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
 use crate::config::Directory;
 use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, Role, SchemeCode, UtcNanos};
 use crate::io::{BufferGroup, BufferShare, Completion, Connection, Driver, HEADROOM};
@@ -890,7 +890,14 @@ impl Agent for LinkAgent {
 
     fn park_limit(&mut self) -> Option<Duration> {
         let due = self.timers_due;
-        (due != UtcNanos::NEVER).then(|| Duration::from_nanos(due.since(self.parts.clock.now())))
+        let timers = (due != UtcNanos::NEVER).then(|| Duration::from_nanos(due.since(self.parts.clock.now())));
+        let held_back = !self.deferred.is_empty()
+            || !self.deferred_priority.is_empty()
+            || !self.deferred_changes.is_empty()
+            || !self.deferred_queries.is_empty();
+        // Who makes room in a ring does not tell its producers.
+        let retry = held_back.then_some(RETRY_PAUSE);
+        timers.into_iter().chain(retry).min()
     }
 
     fn park(&mut self, _wakeup: &Wakeup, limit: Option<Duration>) {

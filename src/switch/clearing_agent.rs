@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, Ring};
+use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring};
 use crate::clearing::{Engine, Event, LedgerSnapshot, Outlet, StateHash};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::housekeeping::SnapshotDesk;
@@ -155,7 +156,7 @@ impl ClearingAgent {
 
     /// Says how far the ledger is: only what dispatch has been given counts as applied.
     fn publish(&mut self) {
-        if self.outlet.drain() {
+        if self.outlet.overflow.is_empty() {
             let position = self.parts.reader.position();
             if position != self.parts.positions.applied() {
                 self.parts.positions.set_applied(position);
@@ -273,5 +274,11 @@ impl Agent for ClearingAgent {
 
     fn role_name(&self) -> &str {
         "clearing"
+    }
+
+    fn park_limit(&mut self) -> Option<Duration> {
+        // Dispatch makes room in the ring and does not wake this thread.
+        let held_back = !self.outlet.overflow.is_empty() || !self.words.is_empty();
+        held_back.then_some(RETRY_PAUSE)
     }
 }
