@@ -369,6 +369,7 @@ fn assemble(
         desk: Arc::clone(&desk),
         positions: Arc::clone(&journal.positions),
         pulse: Arc::clone(&pulse),
+        sequencer: sequencer_wakeup,
         next_words,
         gate: Arc::clone(&gate),
         last: Arc::clone(&last),

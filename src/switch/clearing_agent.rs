@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring};
+use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
 use crate::clearing::{Engine, Event, LedgerSnapshot, Outlet, StateHash};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::housekeeping::SnapshotDesk;
@@ -47,6 +47,8 @@ pub(super) struct ClearingParts {
     pub positions: Arc<Positions>,
     /// What it tells the sequencer.
     pub pulse: Arc<LedgerPulse>,
+    /// The sequencer's wake-up: it sleeps until the deadline it knew last.
+    pub sequencer: Arc<Wakeup>,
     /// Per participant, the number its next word will have.
     pub next_words: Arc<[AtomicU64]>,
     /// Closed when an invariant breaks.
@@ -167,10 +169,10 @@ impl ClearingAgent {
             .pulse
             .open_payments
             .store(engine.figures().open(), Ordering::Relaxed);
-        self.parts
-            .pulse
-            .next_deadline_ns
-            .store(engine.next_deadline().0, Ordering::Release);
+        let (pulse, deadline_ns) = (&self.parts.pulse, engine.next_deadline().0);
+        if pulse.next_deadline_ns.swap(deadline_ns, Ordering::AcqRel) > deadline_ns {
+            self.parts.sequencer.wake();
+        }
         if !self.broken
             && let Some(breach) = engine.breach()
         {
