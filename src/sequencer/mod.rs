@@ -109,7 +109,9 @@ impl Sequencer {
 
     fn take_requests(&mut self) -> usize {
         let open = self.parts.pulse.open_payments.load(Ordering::Relaxed);
-        let mut reserve = open * BYTES_PER_OPEN_PAYMENT + ROOM_RESERVED_BYTES;
+        // What was appended and not applied yet is not among the open payments, and each 160 bytes of it may become one.
+        let not_applied = self.parts.appender.position() - self.parts.appender.positions().applied();
+        let mut reserve = open * BYTES_PER_OPEN_PAYMENT + 2 * not_applied + ROOM_RESERVED_BYTES;
         let mut work = 0;
         while work < FRAMES_PER_CYCLE {
             if self.held_request.is_none() {
