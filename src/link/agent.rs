@@ -94,8 +94,8 @@ pub struct LinkAgent {
     links: Vec<Option<Link>>,
     generations: Vec<u16>,
     completions: Vec<Completion>,
-    /// Which connection each receive buffer that is out came on.
-    buffer_connections: Vec<u32>,
+    /// Which link each receive buffer that is out came on.
+    buffer_links: Vec<LinkId>,
     deferred: VecDeque<FrameRun>,
     deferred_priority: VecDeque<Intake>,
     deferred_changes: VecDeque<LinkChange>,
@@ -167,9 +167,10 @@ impl LinkAgent {
             .collect();
         Self {
             links: (0..parts.connections_max).map(|_| None).collect(),
-            generations: vec![0; parts.connections_max],
+            // A link id in the journal of an earlier run should not name a link of this one.
+            generations: vec![(now.0 / MILLISECOND) as u16; parts.connections_max],
             completions: Vec::with_capacity(8_192),
-            buffer_connections: vec![u32::MAX; parts.buffers],
+            buffer_links: vec![LinkId::NONE; parts.buffers],
             deferred: VecDeque::with_capacity(parts.buffers),
             deferred_priority: VecDeque::with_capacity(parts.buffers),
             deferred_changes: VecDeque::new(),
@@ -267,14 +268,14 @@ impl LinkAgent {
 
     fn received(&mut self, connection: Connection, buffer: u16, length: u32) {
         self.parts.share.received(buffer);
-        self.buffer_connections[buffer as usize] = u32::MAX;
+        self.buffer_links[buffer as usize] = LinkId::NONE;
         let at = connection.0 as usize;
         let Some(link) = self.links[at].as_mut().filter(|link| !link.closing) else {
             self.parts.share.let_go(buffer);
             return;
         };
         link.buffers_held += 1;
-        self.buffer_connections[buffer as usize] = connection.0;
+        self.buffer_links[buffer as usize] = link.id;
         let carried = usize::from(link.carry_bytes);
         if carried > 0 {
             self.parts.share.join(buffer, &link.carry[..carried]);
@@ -609,15 +610,15 @@ impl LinkAgent {
         let mut work = 0;
         while let Some(buffer) = self.parts.rings.home.pop() {
             work += 1;
-            let connection = std::mem::replace(&mut self.buffer_connections[buffer as usize], u32::MAX);
+            let id = std::mem::replace(&mut self.buffer_links[buffer as usize], LinkId::NONE);
             self.parts.driver.release(buffer);
-            let Some(link) = self.links.get_mut(connection as usize).and_then(Option::as_mut) else {
-                continue;
-            };
-            link.buffers_held = link.buffers_held.saturating_sub(1);
-            if !link.receiving && link.buffers_held <= self.parts.limits.buffers_per_link_max / 2 && !link.closing {
+            // The link may be gone, and another in its place.
+            let Some(at) = self.connection_of(id) else { continue };
+            let Some(link) = &mut self.links[at as usize] else { continue };
+            link.buffers_held -= 1;
+            if !link.receiving && link.buffers_held <= self.parts.limits.buffers_per_link_max / 2 {
                 link.receiving = true;
-                self.parts.driver.set_receiving(Connection(connection), true);
+                self.parts.driver.set_receiving(Connection(at), true);
             }
         }
         work
