@@ -23,6 +23,8 @@ use crate::wire::{
 const BACKLOG_SLACK_BYTES: usize = 256 * 1024;
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
+/// Credit and RetransmitRequest frames a second that a link may send: each makes work for another stage.
+const SESSION_REQUESTS_PER_SECOND: u32 = 1_000;
 /// Session clocks are looked at no more often than this.
 const TIMER_GRAIN_NS: u64 = 50 * MILLISECOND;
 
@@ -124,6 +126,7 @@ struct Link {
     counted: Option<ParticipantIndex>,
     in_flight: u32,
     intake_rate: Bucket,
+    session_rate: Bucket,
     backlog_bytes_max: usize,
 }
 
@@ -238,6 +241,7 @@ impl LinkAgent {
             counted: None,
             in_flight: 0,
             intake_rate: Bucket::default(),
+            session_rate: Bucket::new(SESSION_REQUESTS_PER_SECOND),
             backlog_bytes_max: BACKLOG_SLACK_BYTES,
         });
         self.half_open += 1;
@@ -434,6 +438,11 @@ impl LinkAgent {
         let (id, wrote) = (link.id, !link.outgoing.is_empty());
         if wrote {
             self.mark_dirty(connection.0);
+        }
+        let asks = matches!(event, SessionEvent::Contract { .. } | SessionEvent::Words { .. });
+        if asks && !self.links[at].as_mut().is_some_and(|link| link.session_rate.take(self.now)) {
+            self.cut(connection.0, TerminateCode::ProtocolBacklog);
+            return;
         }
         match event {
             SessionEvent::None => {}

@@ -20,6 +20,9 @@ const QUERIES_PER_CYCLE: usize = 64;
 /// Words told again per duty cycle.
 const WORDS_PER_CYCLE: u64 = 512;
 
+/// Words told to one participant before the next has its turn.
+const WORDS_PER_TURN: u64 = 64;
+
 /// The ledger when the switch was closed.
 #[derive(Clone, Debug)]
 pub struct FinalLedger {
@@ -61,7 +64,7 @@ pub(super) struct ClearingParts {
 pub(super) struct ClearingAgent {
     parts: ClearingParts,
     outlet: RingOutlet,
-    /// Words being told again, a part each duty cycle.
+    /// Words being told again, a part each duty cycle; one entry a participant.
     words: VecDeque<WordsAgain>,
     broken: bool,
 }
@@ -207,7 +210,7 @@ impl ClearingAgent {
                     let next = from_word.max(1);
                     let end = end.min(next.saturating_add(u64::from(count)));
                     if next < end {
-                        self.words.push_back(WordsAgain {
+                        self.begin_words(WordsAgain {
                             participant,
                             link,
                             next,
@@ -218,6 +221,19 @@ impl ClearingAgent {
             }
         }
         work
+    }
+
+    /// A participant that asks again while words are being told gets the span of both by the link that asked last: the
+    /// work that waits is bounded by the number of participants, however often their links come and go.
+    fn begin_words(&mut self, again: WordsAgain) {
+        match self.words.iter_mut().find(|known| known.participant == again.participant) {
+            Some(known) => {
+                known.link = again.link;
+                known.next = known.next.min(again.next);
+                known.end = known.end.max(again.end);
+            }
+            None => self.words.push_back(again),
+        }
     }
 
     /// Tells words again, paced, and only while dispatch has plenty of room: never ahead of live traffic.
@@ -233,8 +249,11 @@ impl ClearingAgent {
             }
             told += 1;
             again.next += 1;
-            if again.next >= again.end {
+            let done = again.next >= again.end;
+            if done {
                 self.words.pop_front();
+            } else if told % WORDS_PER_TURN == 0 {
+                self.words.rotate_left(1);
             }
         }
         told as usize
