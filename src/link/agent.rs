@@ -440,7 +440,11 @@ impl LinkAgent {
             self.mark_dirty(connection.0);
         }
         let asks = matches!(event, SessionEvent::Contract { .. } | SessionEvent::Words { .. });
-        if asks && !self.links[at].as_mut().is_some_and(|link| link.session_rate.take(self.now)) {
+        if asks
+            && !self.links[at]
+                .as_mut()
+                .is_some_and(|link| link.session_rate.take(self.now))
+        {
             self.cut(connection.0, TerminateCode::ProtocolBacklog);
             return;
         }
@@ -623,7 +627,9 @@ impl LinkAgent {
             self.parts.driver.release(buffer);
             // The link may be gone, and another in its place.
             let Some(at) = self.connection_of(id) else { continue };
-            let Some(link) = &mut self.links[at as usize] else { continue };
+            let Some(link) = &mut self.links[at as usize] else {
+                continue;
+            };
             link.buffers_held -= 1;
             if !link.receiving && link.buffers_held <= self.parts.limits.buffers_per_link_max / 2 {
                 link.receiving = true;

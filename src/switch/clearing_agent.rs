@@ -226,7 +226,11 @@ impl ClearingAgent {
     /// A participant that asks again while words are being told gets the span of both by the link that asked last: the
     /// work that waits is bounded by the number of participants, however often their links come and go.
     fn begin_words(&mut self, again: WordsAgain) {
-        match self.words.iter_mut().find(|known| known.participant == again.participant) {
+        match self
+            .words
+            .iter_mut()
+            .find(|known| known.participant == again.participant)
+        {
             Some(known) => {
                 known.link = again.link;
                 known.next = known.next.min(again.next);
