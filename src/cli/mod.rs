@@ -4,6 +4,7 @@
 //! to stdout, progress and faults to stderr. A command that reports something takes `--json FILE`, `-` for stdout.
 
 mod admin;
+mod bench;
 mod demo;
 mod directory;
 mod doctor;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::measure::relay;
 
 #[derive(Parser, Debug)]
 #[command(
@@ -34,10 +36,13 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Demo(demo::DemoArgs),
+    Bench(bench::BenchArgs),
     Run(run::RunArgs),
     Directory(directory::DirectoryArgs),
     Admin(admin::AdminArgs),
     Doctor(doctor::DoctorArgs),
+    #[command(name = relay::CHILD_COMMAND, hide = true)]
+    RelayChild(bench::RelayChildArgs),
 }
 
 /// How a command that ran has ended.
@@ -78,6 +83,8 @@ pub fn main() -> ExitCode {
     start_log();
     match cli.command {
         Command::Demo(args) => finish(demo::run(&args)),
+        Command::Bench(args) => finish(bench::run(&args)),
+        Command::RelayChild(args) => finish(bench::relay_child(&args)),
         Command::Run(args) => finish(run::run(&args)),
         Command::Directory(args) => finish(directory::run(&args)),
         Command::Admin(args) => finish(admin::run(&args)),

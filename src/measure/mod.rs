@@ -1,11 +1,12 @@
 //! Benchmarks and the report.
 
+pub mod audit_run;
+pub mod bench;
 pub mod limits;
+pub mod machine;
 pub mod primitives;
 pub mod relay;
 pub mod relay_load;
-pub mod audit_run;
-pub mod machine;
 pub mod report;
 pub mod run;
 pub mod switch_child;

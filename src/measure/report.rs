@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::relay_load::Quantiles;
 use crate::sim::{LoadResult, SecondFigures, quantile_us};
 
 /// Everything a run is reported with.
@@ -139,24 +140,15 @@ impl LatencyFigures {
     }
 }
 
-/// Two quantiles, microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct TwoQuantiles {
-    /// Median.
-    pub p50: f64,
-    /// 99 %.
-    pub p99: f64,
-}
-
 /// The machine's limits.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct LimitFigures {
     /// Payments a second through a relay of the same frames over the same connections, no logic, no disk.
     pub relay_per_second: Option<f64>,
     /// Latency through that relay at the same rate.
-    pub relay_latency_us: Option<TwoQuantiles>,
+    pub relay_latency_us: Option<Quantiles>,
     /// One bare durable write of 4 KiB.
-    pub durable_write_us: Option<TwoQuantiles>,
+    pub durable_write_us: Option<Quantiles>,
 }
 
 /// The switch against the limits.
@@ -175,7 +167,7 @@ impl RatioFigures {
     #[must_use]
     pub fn of(per_second: f64, switch_latency: Option<&LatencyFigures>, limit: &LimitFigures) -> Self {
         let bound = limit.relay_latency_us.zip(limit.durable_write_us);
-        let latency = |pick: fn(&LatencyFigures) -> f64, of: fn(&TwoQuantiles) -> f64| {
+        let latency = |pick: fn(&LatencyFigures) -> f64, of: fn(&Quantiles) -> f64| {
             let (relay, write) = bound.as_ref()?;
             Some(pick(switch_latency?) / (of(relay) + 2.0 * of(write)))
         };
@@ -320,8 +312,8 @@ mod tests {
         );
         let limit = LimitFigures {
             relay_per_second: Some(400.0),
-            relay_latency_us: Some(TwoQuantiles { p50: 20.0, p99: 50.0 }),
-            durable_write_us: Some(TwoQuantiles { p50: 90.0, p99: 125.0 }),
+            relay_latency_us: Some(Quantiles { p50: 20.0, p99: 50.0 }),
+            durable_write_us: Some(Quantiles { p50: 90.0, p99: 125.0 }),
         };
         let all = RatioFigures::of(100.0, Some(&latency), &limit);
         assert_eq!(

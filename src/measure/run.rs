@@ -134,7 +134,7 @@ pub fn run<W: Workload + Send>(
         }
         let mut admin = switch.admin()?;
         let before = Before::take(&switch, &mut admin)?;
-        load.go_on();
+        load.go_on(idle_beside(&before.status));
         // The load says when its last answer has come; until then there is a second to show now and then.
         loop {
             match load.steps.recv_timeout(OBSERVE_EVERY) {
@@ -150,15 +150,14 @@ pub fn run<W: Workload + Send>(
         }
         let measured = Measured::since(&before, &switch, &mut admin)?;
         admin.close_and_settle()?;
-        load.go_on();
+        load.go_on(Idle::Yield);
         let (result, workload) = load.end()?;
         Ok::<_, RunError>((result, workload, before, measured))
     })?;
     let data = switch.data().to_owned();
-    let started = switch.status().clone();
     let shutdown = switch.stop()?;
     let audit = super::audit_run::audit(&data, &result, &before.windows, &shutdown);
-    let report = report(plan, &data, &started, &participants, &result, &measured, audit);
+    let report = report(plan, &data, &shutdown.status, &participants, &result, &measured, audit);
     Ok(Ran {
         workload,
         participants,
@@ -173,7 +172,7 @@ type LoadEnd<W> = Result<(LoadResult, W), RunError>;
 struct LoadThread<'scope, W> {
     thread: std::thread::ScopedJoinHandle<'scope, LoadEnd<W>>,
     steps: Receiver<()>,
-    go: SyncSender<()>,
+    go: SyncSender<Idle>,
 }
 
 impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
@@ -197,11 +196,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
             keepalive_ms: KEEPALIVE_MS,
             retry_after: RETRY_AFTER,
             grace: GRACE,
-            // A syncer without a class of its own must find the core free now and then.
-            idle: match switch.status().syncer_class.as_str() {
-                "fifo" | "nice" if core.is_some() => Idle::Spin,
-                _without_class => Idle::Yield,
-            },
+            idle: Idle::Yield,
         };
         let (step, steps) = sync_channel(1);
         let (go, gone_on) = sync_channel(1);
@@ -226,8 +221,8 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
         Ok(Self { thread, steps, go })
     }
 
-    fn go_on(&self) {
-        let _ = self.go.send(());
+    fn go_on(&self, idle: Idle) {
+        let _ = self.go.send(idle);
     }
 
     fn end(self) -> LoadEnd<W> {
@@ -243,12 +238,24 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
     }
 }
 
+/// A load with a core of its own spins on it, unless the switch's syncer has no scheduling class that gets it the core
+/// when it needs one.
+fn idle_beside(status: &SwitchStatus) -> Idle {
+    match status.syncer_class.as_str() {
+        "fifo" | "nice" if machine::cores().len() > 1 => Idle::Spin,
+        _without_class => Idle::Yield,
+    }
+}
+
 /// Tells the observer that a step is reached, and keeps the links alive until it says to go on.
-fn reach(step: &SyncSender<()>, go: &Receiver<()>, engine: &mut LoadEngine) -> Result<(), RunError> {
+fn reach(step: &SyncSender<()>, go: &Receiver<Idle>, engine: &mut LoadEngine) -> Result<(), RunError> {
     step.send(()).map_err(|_| RunError::LoadThread)?;
     loop {
         match go.try_recv() {
-            Ok(()) => return Ok(()),
+            Ok(idle) => {
+                engine.set_idle(idle);
+                return Ok(());
+            }
             Err(TryRecvError::Empty) => engine.keep_alive(Duration::from_millis(10))?,
             // Nobody will say so any more: the run has failed elsewhere.
             Err(TryRecvError::Disconnected) => return Err(RunError::LoadThread),

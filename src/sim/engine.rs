@@ -164,6 +164,11 @@ impl LoadEngine {
         }
     }
 
+    /// From now on, does this when there is nothing to do.
+    pub const fn set_idle(&mut self, idle: Idle) {
+        self.options.idle = idle;
+    }
+
     /// Makes the workload's payments and waits until each is answered, or the grace time has passed.
     ///
     /// # Errors
