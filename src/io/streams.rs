@@ -231,7 +231,7 @@ mod tests {
         };
         let (driver, _) = open(backend, &options, Arc::new(Wakeup::new().unwrap())).unwrap();
         let mut streams = Streams::new(driver, options.connections_max);
-        let address = streams.driver().listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = streams.driver().listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         (streams, TcpStream::connect(address).unwrap())
     }
 
