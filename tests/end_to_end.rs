@@ -12,10 +12,6 @@ use clearway::wire::{
 };
 use support::*;
 
-fn code(answer: &Answer) -> Code {
-    Code::from_u8(answer.code).expect("a code of the scheme")
-}
-
 #[test]
 fn a_debit_goes_to_the_bank_byte_for_byte_and_its_yes_commits_it() {
     for backend in BACKENDS {

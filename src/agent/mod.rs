@@ -25,6 +25,9 @@ pub use wakeup::Wakeup;
 
 use std::time::Duration;
 
+/// A stage that holds something back for want of room looks again this soon: who makes room does not wake it.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
 /// One stage's duty cycle.
 pub trait Agent: Send {
     /// Called once, on the agent's own thread, before the first `do_work`.

@@ -385,18 +385,25 @@ impl Auditor {
             return;
         };
         let currency = Currency(event.currency);
+        let is_the_schemes = self
+            .books
+            .scheme
+            .is_some_and(|scheme| currency.0 != 0 && scheme.currencies.contains(&currency.0));
+        let may_open = is_the_schemes && self.books.has_window_number(time);
         let open = self.books.open_window(currency);
         let named = self.books.windows.iter().position(|window| window.id == event.window);
         let state = named.map(|at| (at, self.books.windows[at].state));
         // An event that does not fit the window's state is ignored, as the rules say.
         match action {
             WindowAction::Open => {
-                if open.is_none() {
+                if open.is_none() && may_open {
                     self.books.open(currency, time);
                 }
             }
             WindowAction::Close => {
-                if let Some(at) = open {
+                if let Some(at) = open
+                    && may_open
+                {
                     self.books.windows[at].state = WindowState::Closed;
                     self.books.open(currency, time);
                 }

@@ -140,6 +140,13 @@ impl Books {
             .rposition(|window| window.currency == currency && window.state == WindowState::Open)
     }
 
+    /// True when the business date has a window number of four digits left.
+    pub(super) fn has_window_number(&self, time: UtcNanos) -> bool {
+        self.opened
+            .get(&time.business_date().0)
+            .is_none_or(|&number| number < 9_999)
+    }
+
     /// Opens a window; its number counts the windows opened that business date over all currencies.
     pub(super) fn open(&mut self, currency: Currency, time: UtcNanos) {
         let date = time.business_date();

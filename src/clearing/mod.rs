@@ -6,14 +6,18 @@
 //!
 //! Floor 2: imports the domain, wire and memory, nothing else.
 
+mod admission;
 mod duplicates;
 mod engine;
 mod figures;
+mod ladder;
 mod outbox;
 mod participant;
 mod payment;
 mod query;
+mod reply;
 mod reversal;
+mod settlement;
 mod state_hash;
 mod timer;
 mod window;

@@ -74,6 +74,11 @@ impl PaymentRecord {
         parties(Kind::from_u8(self.kind)?, self.initiator(), self.responder)
     }
 
+    /// True when the initiator is paid, so that a bank that did too much must give it back.
+    pub(super) fn is_pull(&self) -> bool {
+        Kind::from_u8(self.kind).is_some_and(|kind| kind.direction() == Direction::Pull)
+    }
+
     /// The window of a committed payment.
     pub(super) fn window(&self) -> WindowId {
         if self.state == PaymentState::Committed as u8 {

@@ -1,8 +1,8 @@
 //! Questions to the engine that are not events: inquiries, words to be told again, snapshots for operators.
 
-use super::engine::{Engine, reversal_frame};
+use super::engine::Engine;
 use super::outbox::WordKind;
-use super::reversal::ReversalState;
+use super::reversal::{ReversalState, reversal_frame};
 use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, Position, SchemeCode, UtcNanos, WindowId, WindowState};
 use crate::wire::{AnswerFlags, EffectFrame, Frame, FrameHeader, InquiryAnswer};
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::payment::PaymentRecord;
 use crate::domain::{PaymentSlot, SECOND, UtcNanos};
+use crate::wire::{AnswerFlags, Frame, FrameHeader, Reversal};
 
 /// After this long without an acknowledgement an operator must see to it.
 const MANUAL_AFTER_NS: u64 = 24 * 3_600 * SECOND;
@@ -26,6 +28,8 @@ pub(super) struct ReversalObject {
     pub(super) state: ReversalState,
     pub(super) attempts: u8,
     pub(super) raised: UtcNanos,
+    /// When it is to be sent again; a timer of any other time is void.
+    pub(super) next: UtcNanos,
     /// Its number among the bank's words.
     pub(super) word: u64,
 }
@@ -47,8 +51,10 @@ impl Reversals {
         self.0.insert(slot.0, reversal);
     }
 
-    pub(super) fn is_due(&self, slot: PaymentSlot) -> bool {
-        self.get(slot).is_some_and(|r| r.state == ReversalState::Due)
+    /// True when the timer of this deadline still means something.
+    pub(super) fn is_due_at(&self, slot: PaymentSlot, deadline: UtcNanos) -> bool {
+        self.get(slot)
+            .is_some_and(|r| r.state == ReversalState::Due && r.next == deadline)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PaymentSlot, &ReversalObject)> {
@@ -69,7 +75,26 @@ impl ReversalObject {
         }
         let pause = (SECOND << self.attempts.min(6)).min(BACKOFF_LONGEST_NS);
         self.attempts = self.attempts.saturating_add(1);
-        Some(now.plus(pause))
+        self.next = now.plus(pause);
+        Some(self.next)
+    }
+}
+
+/// A Reversal as a frame.
+pub(super) fn reversal_frame(payment: &PaymentRecord, reversal: &ReversalObject, repeated: bool) -> Reversal {
+    Reversal {
+        header: FrameHeader::new(Reversal::TEMPLATE, size_of::<Reversal>()),
+        id: payment.id,
+        word: reversal.word,
+        amount_minor: payment.amount_minor,
+        currency: payment.currency,
+        kind: payment.kind,
+        attempt: reversal.attempts,
+        initiator: payment.initiator(),
+        flags: if repeated { AnswerFlags::RETRANSMITTED } else { 0 },
+        reserved: 0,
+        raised_ns: reversal.raised.0,
+        reserved2: [0; 2],
     }
 }
 
@@ -84,6 +109,7 @@ mod tests {
             state: ReversalState::Due,
             attempts: 0,
             raised: start,
+            next: start,
             word: 1,
         };
         let mut now = start;

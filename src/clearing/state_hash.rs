@@ -49,6 +49,7 @@ impl Engine {
             hasher.update(&slot.0.to_le_bytes());
             hasher.update(&[reversal.state as u8, reversal.attempts]);
             hasher.update(&reversal.raised.0.to_le_bytes());
+            hasher.update(&reversal.next.0.to_le_bytes());
             hasher.update(&reversal.word.to_le_bytes());
         }
         for index in 0..self.payments.len() {

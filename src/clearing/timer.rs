@@ -92,11 +92,11 @@ impl Timers {
     pub(super) fn next_deadline(
         &mut self,
         payments: &ChunkedTable<PaymentRecord>,
-        reversal_is_due: impl Fn(PaymentSlot) -> bool,
+        reversal_is_due: impl Fn(PaymentSlot, UtcNanos) -> bool,
     ) -> UtcNanos {
         while let Some(Reverse(timer)) = self.heap.peek() {
             let live = match timer.kind {
-                TimerKind::Reversal => reversal_is_due(timer.slot),
+                TimerKind::Reversal => reversal_is_due(timer.slot, timer.deadline),
                 TimerKind::Doubt | TimerKind::Status | TimerKind::Expiry => payments[timer.slot.index()].is_open(),
             };
             if live {

@@ -2,6 +2,9 @@
 
 use crate::domain::{BusinessDate, ParticipantIndex, Position, UtcNanos, WindowId, WindowState};
 
+/// A window's number has four digits.
+const NUMBER_MAX: u32 = 9_999;
+
 /// One window.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -36,6 +39,18 @@ impl Windows {
     #[inline]
     pub(super) fn open_mut(&mut self, currency_slot: usize) -> Option<&mut Window> {
         self.open[currency_slot].map(|index| &mut self.windows[index])
+    }
+
+    /// Gives each open window a net for every participant there is.
+    pub(super) fn make_room(&mut self, participants: usize) {
+        for &index in self.open.iter().flatten() {
+            self.windows[index].nets.resize(participants, 0);
+        }
+    }
+
+    /// False when the business date has no window number of four digits left.
+    pub(super) fn has_number(&self, time: UtcNanos) -> bool {
+        time.business_date() != self.date || self.opened_on_date < NUMBER_MAX
     }
 
     pub(super) fn is_open(&self, currency_slot: usize) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::links::LinkTable;
-use crate::agent::{Agent, AgentError, Bucket, Ring, SwitchClock};
+use crate::agent::{Agent, AgentError, Bucket, RETRY_PAUSE, Ring, SwitchClock};
 use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 use crate::journal::{Positions, TailView};
 use crate::memory::ChunkedTable;
@@ -423,8 +423,11 @@ impl Agent for Dispatch {
             };
             request.min(status)
         };
-        let earliest = self.waiting.iter().map(due).min()?;
-        (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)))
+        let earliest = self.waiting.iter().map(due).min().unwrap_or(UtcNanos::NEVER);
+        let deadline = (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)));
+        // Link agents and the sequencer make room in their rings and do not wake this thread.
+        let held_back = !self.parts.effects.is_empty() || !self.deferred.is_empty();
+        deadline.into_iter().chain(held_back.then_some(RETRY_PAUSE)).min()
     }
 }
 

@@ -99,7 +99,7 @@ impl LinkTable {
         let best = slots
             .iter()
             .filter_map(|&slot| links[usize::from(slot)].as_ref())
-            .filter(|link| link.in_flight < link.in_flight_max)
+            .filter(|link| link.in_flight < link.in_flight_max && link.rate.next_at(now) <= now)
             // Load is a share of the contract, in 2⁻³² parts.
             .min_by_key(|link| (u64::from(link.in_flight) << 32) / u64::from(link.in_flight_max))?
             .id;
@@ -169,6 +169,23 @@ mod tests {
         );
         table.give_credit(small);
         assert_eq!(table.take_credit(BANK, NOW), Some(small));
+    }
+
+    #[test]
+    fn a_link_whose_rate_is_used_up_leaves_the_others_their_turn() {
+        let mut table = LinkTable::new(4);
+        let link = |slot| LinkId::new(slot, 1);
+        for (slot, in_flight_max, per_second_max) in [(0, 1_000, 2), (1, 4, 0)] {
+            table.change(LinkChange::Up {
+                link: link(slot),
+                participant: BANK,
+                in_flight_max,
+                per_second_max,
+            });
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| table.take_credit(BANK, NOW)).collect();
+        assert_eq!(taken.iter().filter(|&&l| l == link(0)).count(), 2, "its rate");
+        assert_eq!(taken.iter().filter(|&&l| l == link(1)).count(), 4, "its contract");
     }
 
     #[test]

@@ -94,16 +94,27 @@ pub fn open(
             Box::new(UringDriver::open(options, wakeup)?),
             "io_uring: asked for".to_owned(),
         )),
-        BackendChoice::Auto => match UringDriver::open(options, wakeup.clone()) {
-            Ok(driver) => Ok((Box::new(driver), "io_uring: the kernel has what it takes".to_owned())),
-            Err(error) => Ok((Box::new(mio(wakeup)?), format!("io_uring: {error}; using mio"))),
-        },
+        BackendChoice::Auto => {
+            let uring = UringDriver::open(options, wakeup.clone());
+            first_or_else(uring, || mio(wakeup))
+        }
+    }
+}
+
+fn first_or_else(
+    uring: Result<UringDriver, UringError>,
+    mio: impl FnOnce() -> Result<PollDriver, OpenError>,
+) -> Result<(Box<dyn Driver>, String), OpenError> {
+    match uring {
+        Ok(driver) => Ok((Box::new(driver), "io_uring: the kernel has what it takes".to_owned())),
+        Err(error) => Ok((Box::new(mio()?), format!("io_uring: {error}; using mio"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn a_choice_reads_back_from_its_name() {
@@ -119,8 +130,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_ring_is_told_in_words() {
-        let error = UringError::Setup(io::Error::from_raw_os_error(libc::EPERM));
-        assert!(error.to_string().contains("kernel.io_uring_disabled"), "{error}");
+    fn a_refused_ring_is_told_in_words_and_mio_takes_its_place() {
+        let options = DriverOptions {
+            connections_max: 1,
+            receive_bytes: 64,
+            receive_buffers: 1,
+            gather_completions: 1,
+            sqpoll: false,
+        };
+        let wakeup = Arc::new(crate::agent::Wakeup::new().unwrap());
+        let refused = Err(UringError::Setup(io::Error::from_raw_os_error(libc::EPERM)));
+        let (driver, reason) =
+            first_or_else(refused, || PollDriver::open(&options, wakeup).map_err(OpenError::Mio)).unwrap();
+        assert_eq!(driver.backend(), Backend::Mio);
+        assert!(
+            reason.contains("kernel.io_uring_disabled") && reason.ends_with("using mio"),
+            "{reason}"
+        );
     }
 }

@@ -185,13 +185,15 @@ pub trait Driver: Send {
     /// Gives a receive buffer back.
     fn release(&mut self, buffer: u16);
 
-    /// Stops receiving on a connection (bytes wait in the kernel, the peer's window closes), or goes on.
+    /// Stops receiving on a connection (bytes wait in the kernel, the peer's window closes), or goes on. While it is
+    /// stopped a peer that ends or resets the connection is noticed only by a send.
     fn set_receiving(&mut self, connection: Connection, receiving: bool);
 
     /// Receives into the other pool from now on (bytes in flight may still come in the old one).
     fn set_group(&mut self, connection: Connection, group: BufferGroup);
 
-    /// Closes a connection; what was handed to `send` before is still sent as far as the kernel takes it at once.
+    /// Closes a connection; what was handed to `send` before is still sent as far as the kernel takes it at once. Bytes
+    /// that come after this call are not handed over.
     fn close(&mut self, connection: Connection);
 
     /// System calls made so far.

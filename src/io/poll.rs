@@ -26,7 +26,7 @@ const LISTENERS: usize = 1 << 32;
 const EVENTS: usize = 1_024;
 /// Reads of one socket in one pass, so that a flooder's turn ends.
 const READS_MAX: u32 = 32;
-/// How long to leave a listener alone that ran out of file descriptors.
+/// How long to leave a listener alone whose accept failed, mostly for want of a file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
@@ -64,6 +64,8 @@ pub(super) struct PollDriver {
     pool: Arc<ReceivePool>,
     free_buffers: [Vec<u16>; GROUPS],
     wakeup: DriverWakeup,
+    /// The wake-up came since the last wait: the next one must not sleep, even if a poll in between took the event.
+    woken: bool,
     gather_completions: usize,
     slots: Vec<Slot>,
     numbers: Numbers,
@@ -95,6 +97,7 @@ impl PollDriver {
             free_buffers,
             pool,
             wakeup,
+            woken: false,
             gather_completions: options.gather_completions.max(1) as usize,
             slots: (0..options.connections_max).map(|_| Slot::default()).collect(),
             numbers: Numbers::new(options.connections_max),
@@ -116,7 +119,7 @@ impl PollDriver {
         if self.accept_paused_until.is_some_and(|until| Instant::now() >= until) {
             self.accept_paused_until = None;
         }
-        let must_not_sleep = !self.ready.is_empty() || !completions.is_empty();
+        let must_not_sleep = self.woken || !self.ready.is_empty() || !completions.is_empty();
         let mut limit = if must_not_sleep { Some(Duration::ZERO) } else { limit };
         if self.accept_waits && self.accept_paused_until.is_none() {
             limit = Some(Duration::ZERO);
@@ -159,6 +162,7 @@ impl PollDriver {
     fn on_event(&mut self, event: &Event, completions: &mut Vec<Completion>) {
         match event.token() {
             WAKE => {
+                self.woken = true;
                 self.system_calls += 1;
                 self.wakeup.drain();
             }
@@ -212,15 +216,15 @@ impl PollDriver {
                 self.system_calls += 1;
                 match self.listeners[index].accept() {
                     Ok((stream, peer)) => self.admit(stream, peer, completions),
-                    Err(error) => match error.raw_os_error() {
-                        Some(libc::EAGAIN) => break,
-                        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => break,
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                        // Mostly no descriptor is left; whatever it is, it must not keep the loop busy.
+                        _ => {
                             self.accept_waits = true;
                             self.accept_paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                             break;
                         }
-                        // A connection that was over before it was accepted.
-                        _ => {}
                     },
                 }
             }
@@ -446,7 +450,9 @@ impl Driver for PollDriver {
     }
 
     fn wait(&mut self, limit: Option<Duration>, completions: &mut Vec<Completion>) -> io::Result<()> {
-        self.gather(limit, completions)
+        let gathered = self.gather(limit, completions);
+        self.woken = false;
+        gathered
     }
 
     fn send(&mut self, connection: Connection, bytes: Vec<u8>) {

@@ -210,3 +210,79 @@ impl Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Wakeup;
+    use crate::io::{BackendChoice, DriverOptions, open};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    const UNIT_BYTES: usize = 100;
+
+    fn streams(backend: BackendChoice) -> (Streams, TcpStream) {
+        let options = DriverOptions {
+            connections_max: 4,
+            receive_bytes: 64,
+            receive_buffers: 4,
+            gather_completions: 64,
+            sqpoll: false,
+        };
+        let (driver, _) = open(backend, &options, Arc::new(Wakeup::new().unwrap())).unwrap();
+        let mut streams = Streams::new(driver, options.connections_max);
+        let address = streams.driver().listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        (streams, TcpStream::connect(address).unwrap())
+    }
+
+    #[test]
+    fn units_that_straddle_buffers_are_shown_whole_and_echoed_in_order() {
+        for backend in [BackendChoice::Uring, BackendChoice::Mio] {
+            let (mut streams, mut peer) = streams(backend);
+            let sent: Vec<u8> = (0..UNIT_BYTES * 50).map(|at| (at / UNIT_BYTES) as u8).collect();
+            peer.write_all(&sent).unwrap();
+            let mut units = 0;
+            while units < 50 {
+                streams
+                    .turn(Some(Duration::from_secs(1)), |outbox, connection, event| match event {
+                        StreamEvent::Bytes(bytes) => {
+                            let whole = bytes.len() / UNIT_BYTES * UNIT_BYTES;
+                            for unit in bytes[..whole].chunks(UNIT_BYTES) {
+                                assert!(
+                                    unit.iter().all(|&byte| byte == units),
+                                    "unit {units} has a seam: {unit:?}"
+                                );
+                                units += 1;
+                                outbox.append(connection, unit);
+                            }
+                            whole
+                        }
+                        StreamEvent::Opened => 0,
+                        StreamEvent::Refused(_) | StreamEvent::Ended(_) => panic!("{event:?}"),
+                    })
+                    .unwrap();
+            }
+            let echo = std::thread::spawn(move || {
+                let mut echo = vec![0; UNIT_BYTES * 50];
+                peer.read_exact(&mut echo).unwrap();
+                echo
+            });
+            while !echo.is_finished() {
+                streams.turn(Some(Duration::from_millis(10)), |_, _, _| 0).unwrap();
+            }
+            assert!(echo.join().unwrap() == sent, "{backend}: the echo differs");
+        }
+    }
+
+    #[test]
+    fn more_left_over_than_the_headroom_holds_is_an_error() {
+        let (mut streams, mut peer) = streams(BackendChoice::Auto);
+        peer.write_all(&[1; HEADROOM + 1]).unwrap();
+        let error = loop {
+            if let Err(error) = streams.turn(Some(Duration::from_secs(1)), |_, _, _| 0) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -29,7 +29,7 @@ use super::{
     socket,
 };
 
-/// How long to leave a listener alone that ran out of file descriptors.
+/// How long to leave a listener alone whose accept failed, mostly for want of a file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// How long [`Drop`] waits for the kernel to let go of all buffers.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub(super) struct UringDriver {
     pool: Arc<ReceivePool>,
     wakeup: DriverWakeup,
     wake_armed: bool,
+    /// The wake-up came since the last wait: the next one must not sleep, even if a poll in between took the event.
+    woken: bool,
     enabled: bool,
     gather_completions: usize,
     slots: Vec<Slot>,
@@ -54,7 +56,11 @@ pub(super) struct UringDriver {
 
 impl UringDriver {
     pub(super) fn open(options: &DriverOptions, wakeup: DriverWakeup) -> Result<Self, UringError> {
-        let (ring, enabled) = uring_setup::build(options)?;
+        let uring_setup::Setup {
+            ring,
+            enabled,
+            connections,
+        } = uring_setup::build(options)?;
         let pool = Arc::new(ReceivePool::new(options).map_err(UringError::Memory)?);
         let register = |group| ProvidedBuffers::register(&ring.submitter(), &pool, group).map_err(UringError::Buffers);
         let provided = [register(BufferGroup::Requests)?, register(BufferGroup::Replies)?];
@@ -63,10 +69,11 @@ impl UringDriver {
             pool,
             wakeup,
             wake_armed: false,
+            woken: false,
             enabled,
             gather_completions: options.gather_completions.max(1) as usize,
-            slots: (0..options.connections_max).map(|_| Slot::free()).collect(),
-            numbers: Numbers::new(options.connections_max),
+            slots: (0..connections).map(|_| Slot::free()).collect(),
+            numbers: Numbers::new(connections),
             listeners: Vec::new(),
             accept_paused_until: None,
             starved: [VecDeque::new(), VecDeque::new()],
@@ -187,6 +194,7 @@ impl UringDriver {
         match operation {
             Operation::Wake => {
                 self.wake_armed = false;
+                self.woken = true;
                 self.system_calls += 1;
                 self.wakeup.drain();
                 return Ok(());
@@ -250,7 +258,8 @@ impl UringDriver {
             if !self.listeners[index].stopped {
                 self.admit(socket, completions);
             }
-        } else if matches!(-result, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) {
+        } else if !matches!(-result, libc::ECANCELED | libc::ECONNABORTED) {
+            // Mostly no descriptor is left; whatever it is, it must not keep the loop busy.
             self.accept_paused_until = Some(Instant::now() + ACCEPT_PAUSE);
         }
         if self.accept_paused_until.is_none() {
@@ -538,7 +547,7 @@ impl Driver for UringDriver {
                 .user_data(Operation::Wake.user_data(0, 0));
             self.push(&entry);
         }
-        if !self.is_ready() {
+        if !self.woken && !self.is_ready() {
             let limit = match (limit, self.accept_paused_until) {
                 (Some(limit), Some(_)) => Some(limit.min(ACCEPT_PAUSE)),
                 (None, Some(_)) => Some(ACCEPT_PAUSE),
@@ -554,7 +563,9 @@ impl Driver for UringDriver {
             };
             slept.map(|_| ()).or_else(transient)?;
         }
-        self.gather(completions)
+        let gathered = self.gather(completions);
+        self.woken = false;
+        gathered
     }
 
     fn send(&mut self, connection: Connection, bytes: Vec<u8>) {

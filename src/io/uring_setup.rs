@@ -34,10 +34,10 @@ pub enum UringError {
     #[error("the kernel lacks {0}; Linux 6.0 or later is needed")]
     Missing(String),
     /// The table of registered files was refused.
-    #[error("{connections_max} registered files refused: {source} (raise the limit of open files, RLIMIT_NOFILE)")]
+    #[error("{connections} registered files refused: {source}")]
     Files {
         /// How many were asked for.
-        connections_max: u32,
+        connections: u32,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -58,8 +58,17 @@ fn setup_in_words(error: &io::Error) -> String {
     }
 }
 
-/// Makes the ring; says whether it runs already (else the driving thread must enable it, which binds it to it).
-pub(super) fn build(options: &DriverOptions) -> Result<(IoUring, bool), UringError> {
+/// A ring that is ready to be driven.
+pub(super) struct Setup {
+    pub(super) ring: IoUring,
+    /// Whether it runs already; else the driving thread must enable it, which binds it to that thread.
+    pub(super) enabled: bool,
+    /// Connections there can be: as many as asked for, or as the process may have files.
+    pub(super) connections: u32,
+}
+
+/// Makes the ring and its table of registered files.
+pub(super) fn build(options: &DriverOptions) -> Result<Setup, UringError> {
     let (ring, enabled) = make(options).map_err(UringError::Setup)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(UringError::Setup)?;
@@ -81,13 +90,28 @@ pub(super) fn build(options: &DriverOptions) -> Result<(IoUring, bool), UringErr
     if !missing.is_empty() {
         return Err(UringError::Missing(missing.join(", ")));
     }
+    let connections = options.connections_max.min(files_max());
     ring.submitter()
-        .register_files_sparse(options.connections_max)
-        .map_err(|source| UringError::Files {
-            connections_max: options.connections_max,
-            source,
-        })?;
-    Ok((ring, enabled))
+        .register_files_sparse(connections)
+        .map_err(|source| UringError::Files { connections, source })?;
+    Ok(Setup {
+        ring,
+        enabled,
+        connections,
+    })
+}
+
+/// The soft limit of open files, which the kernel holds a table of registered files to as well.
+fn files_max() -> u32 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: writes one `rlimit`.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX),
+        _ => u32::MAX,
+    }
 }
 
 /// Tries the best set of flags first and drops those that the kernel does not know (EINVAL).

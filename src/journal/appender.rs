@@ -15,8 +15,6 @@ use super::tail::Tail;
 use crate::domain::UtcNanos;
 use crate::wire::{GroupEvent, RecordKind};
 
-const CRC_OFFSET: usize = std::mem::offset_of!(RecordHeader, crc);
-
 /// Puts records into the tail; the only one who writes to it.
 #[derive(Debug)]
 pub struct Appender {
@@ -198,10 +196,8 @@ impl Appender {
             crc: 0,
         };
         let (head, payload) = record.split_at_mut(size_of::<RecordHeader>());
-        head.copy_from_slice(bytes_of(&header));
         write(payload);
-        let crc = self.seed.checksum(at, record);
-        record[CRC_OFFSET..CRC_OFFSET + 4].copy_from_slice(&crc.to_le_bytes());
+        head.copy_from_slice(bytes_of(&self.seed.sealed(at, header, payload)));
         self.position = self.tail.geometry.past_header(at + length);
     }
 

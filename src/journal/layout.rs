@@ -17,6 +17,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::checksum::checksum;
 use crate::wire::{GroupEvent, RecordKind, SCHEMA_ID};
 
 /// What records are aligned to and their lengths are multiples of.
@@ -200,19 +201,20 @@ impl Seed {
         self.0 ^ (position >> 5) as u32 ^ ((position >> 37) as u32).wrapping_mul(0x9E37_79B1)
     }
 
-    /// The CRC of a record that lies in `record`, header with a zero CRC first.
+    /// `header` with the CRC of the record at `position`.
     #[inline]
-    pub(super) fn checksum(self, position: u64, record: &[u8]) -> u32 {
-        crc32c::crc32c_append(self.at(position), record)
+    pub(super) fn sealed(self, position: u64, header: RecordHeader, payload: &[u8]) -> RecordHeader {
+        let unsealed = RecordHeader { crc: 0, ..header };
+        RecordHeader {
+            crc: checksum(self.at(position), &unsealed, payload),
+            ..header
+        }
     }
 
     /// True when the record in `record`, which lies at `position`, is what was written there.
     #[inline]
     pub(super) fn matches(self, position: u64, header: &RecordHeader, record: &[u8]) -> bool {
-        let mut unsealed = *header;
-        unsealed.crc = 0;
-        let crc = crc32c::crc32c_append(self.at(position), bytemuck::bytes_of(&unsealed));
-        crc32c::crc32c_append(crc, &record[size_of::<RecordHeader>()..]) == header.crc
+        self.sealed(position, *header, &record[size_of::<RecordHeader>()..]).crc == header.crc
     }
 }
 
@@ -241,7 +243,7 @@ mod tests {
         record[..32].copy_from_slice(bytemuck::bytes_of(&header));
         record[40] = 9;
         let seed = Seed::new([1; 16]);
-        header.crc = seed.checksum(4096, &record);
+        header = seed.sealed(4096, header, &record[32..]);
         assert!(seed.matches(4096, &header, &record));
         for position in [
             0,

@@ -16,6 +16,7 @@
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
 
 mod appender;
+mod checksum;
 mod error;
 mod files;
 mod layout;

@@ -80,6 +80,17 @@ fn is_in_memory(directory: &Path) -> bool {
     found && matches!(facts.f_type, libc::TMPFS_MAGIC | RAMFS_MAGIC)
 }
 
+fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: `statvfs` is plain numbers, for which zero is a value.
+    let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends with a zero, and room for the answer.
+    if unsafe { libc::statvfs(path.as_ptr(), &raw mut facts) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
 fn probe_direct(directory: &Path) -> io::Result<()> {
     let path = directory.join("direct.probe");
     let attempt = || -> io::Result<()> {
@@ -186,6 +197,11 @@ impl SegmentStore {
     }
 
     fn make_as(&self, path: &Path, number: u64, zeros: &MappedMemory, urgent: bool) -> io::Result<()> {
+        // Asked first: an allocation that fails takes all the room there is before it gives it back, and whoever else
+        // writes to this file system would meet a full disk on our account.
+        if free_bytes(&self.directory)? < self.geometry.segment_bytes {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         let flags = match self.mode {
             WriteMode::Direct => libc::O_DIRECT,
             WriteMode::Fdatasync => 0,

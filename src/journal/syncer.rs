@@ -86,7 +86,7 @@ impl Syncer {
         // with a Group record, behind a Pad if it did not fit. It is published and not durable: the appender does not
         // come back to it, and no reader may come to it before `durable` moves, which this syncer alone does.
         let record = unsafe { std::slice::from_raw_parts_mut(self.tail.address(group), GROUP_RECORD_BYTES as usize) };
-        let mut header = RecordHeader::read(record, 0);
+        let header = RecordHeader::read(record, 0);
         assert!(
             header.record_kind() == Some(RecordKind::Group) && u64::from(header.length) == GROUP_RECORD_BYTES,
             "no Group record at journal position {group}, where a durable write begins"
@@ -95,12 +95,9 @@ impl Syncer {
             durable: from,
             reserved: [0; 3],
         };
-        header.crc = 0;
         let (head, payload) = record.split_at_mut(RECORD_HEADER_BYTES as usize);
-        head.copy_from_slice(bytemuck::bytes_of(&header));
         payload.copy_from_slice(bytemuck::bytes_of(&statement));
-        header.crc = self.seed.checksum(group, record);
-        record[..RECORD_HEADER_BYTES as usize].copy_from_slice(bytemuck::bytes_of(&header));
+        head.copy_from_slice(bytemuck::bytes_of(&self.seed.sealed(group, header, payload)));
     }
 
     fn pass_gate(&self, from: u64, to: u64) -> Result<(), JournalError> {

@@ -9,7 +9,7 @@ use super::counters::{LinkCounters, add, sub};
 use super::door;
 use super::outgoing::Outgoing;
 use super::session::{Identity, Session, SessionEvent, SessionTimes};
-use crate::agent::{Agent, AgentError, Bucket, IntakeGate, IntakeState, Ring, SwitchClock, Wakeup};
+use crate::agent::{Agent, AgentError, Bucket, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
 use crate::config::Directory;
 use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, Role, SchemeCode, UtcNanos};
 use crate::io::{BufferGroup, BufferShare, Completion, Connection, Driver, HEADROOM};
@@ -23,6 +23,8 @@ use crate::wire::{
 const BACKLOG_SLACK_BYTES: usize = 256 * 1024;
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
+/// Credit and RetransmitRequest frames a second that a link may send: each makes work for another stage.
+const SESSION_REQUESTS_PER_SECOND: u32 = 1_000;
 /// Session clocks are looked at no more often than this.
 const TIMER_GRAIN_NS: u64 = 50 * MILLISECOND;
 
@@ -94,8 +96,8 @@ pub struct LinkAgent {
     links: Vec<Option<Link>>,
     generations: Vec<u16>,
     completions: Vec<Completion>,
-    /// Which connection each receive buffer that is out came on.
-    buffer_connections: Vec<u32>,
+    /// Which link each receive buffer that is out came on.
+    buffer_links: Vec<LinkId>,
     deferred: VecDeque<FrameRun>,
     deferred_priority: VecDeque<Intake>,
     deferred_changes: VecDeque<LinkChange>,
@@ -124,6 +126,7 @@ struct Link {
     counted: Option<ParticipantIndex>,
     in_flight: u32,
     intake_rate: Bucket,
+    session_rate: Bucket,
     backlog_bytes_max: usize,
 }
 
@@ -145,6 +148,15 @@ enum RunClass {
     Replies,
 }
 
+/// A run being walked. It keeps whose it is, because a frame behind it may end the link.
+#[derive(Clone, Copy)]
+struct OpenRun {
+    class: RunClass,
+    from: usize,
+    link: LinkId,
+    participant: ParticipantIndex,
+}
+
 impl LinkAgent {
     /// Puts the agent together.
     #[must_use]
@@ -158,9 +170,10 @@ impl LinkAgent {
             .collect();
         Self {
             links: (0..parts.connections_max).map(|_| None).collect(),
-            generations: vec![0; parts.connections_max],
+            // A link id in the journal of an earlier run should not name a link of this one.
+            generations: vec![(now.0 / MILLISECOND) as u16; parts.connections_max],
             completions: Vec::with_capacity(8_192),
-            buffer_connections: vec![u32::MAX; parts.buffers],
+            buffer_links: vec![LinkId::NONE; parts.buffers],
             deferred: VecDeque::with_capacity(parts.buffers),
             deferred_priority: VecDeque::with_capacity(parts.buffers),
             deferred_changes: VecDeque::new(),
@@ -228,6 +241,7 @@ impl LinkAgent {
             counted: None,
             in_flight: 0,
             intake_rate: Bucket::default(),
+            session_rate: Bucket::new(SESSION_REQUESTS_PER_SECOND),
             backlog_bytes_max: BACKLOG_SLACK_BYTES,
         });
         self.half_open += 1;
@@ -258,14 +272,14 @@ impl LinkAgent {
 
     fn received(&mut self, connection: Connection, buffer: u16, length: u32) {
         self.parts.share.received(buffer);
-        self.buffer_connections[buffer as usize] = u32::MAX;
+        self.buffer_links[buffer as usize] = LinkId::NONE;
         let at = connection.0 as usize;
         let Some(link) = self.links[at].as_mut().filter(|link| !link.closing) else {
             self.parts.share.let_go(buffer);
             return;
         };
         link.buffers_held += 1;
-        self.buffer_connections[buffer as usize] = connection.0;
+        self.buffer_links[buffer as usize] = link.id;
         let carried = usize::from(link.carry_bytes);
         if carried > 0 {
             self.parts.share.join(buffer, &link.carry[..carried]);
@@ -287,13 +301,13 @@ impl LinkAgent {
     fn frames(&mut self, connection: Connection, buffer: u16, start: usize, bytes: &[u8]) {
         let at = connection.0 as usize;
         let mut offset = 0;
-        let mut run: Option<(RunClass, usize)> = None;
+        let mut run: Option<OpenRun> = None;
         loop {
             let (template, length) = match decode(&bytes[offset..]) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
-                    self.end_run(connection, buffer, start, run.take(), offset);
+                    self.end_run(buffer, start, run.take(), offset);
                     self.cut(connection.0, error.into());
                     return;
                 }
@@ -304,7 +318,7 @@ impl LinkAgent {
                 Template::Reply => match self.reply_at_door(at, frame) {
                     Ok(()) => Some(RunClass::Replies),
                     Err(code) => {
-                        self.end_run(connection, buffer, start, run.take(), offset);
+                        self.end_run(buffer, start, run.take(), offset);
                         self.cut(connection.0, code);
                         return;
                     }
@@ -330,18 +344,18 @@ impl LinkAgent {
                     None
                 }
             };
-            let going_on = matches!((&run, class), (Some((running, _)), Some(class)) if *running == class);
+            let going_on = matches!((&run, class), (Some(running), Some(class)) if running.class == class);
             if !going_on {
-                self.end_run(connection, buffer, start, run.take(), offset);
-                run = class.map(|class| (class, offset));
+                self.end_run(buffer, start, run.take(), offset);
+                run = class.and_then(|class| self.begin_run(at, class, offset));
             }
             offset += length;
             if self.links[at].as_ref().is_none_or(|link| link.closing) {
-                self.end_run(connection, buffer, start, run.take(), offset);
+                self.end_run(buffer, start, run.take(), offset);
                 return;
             }
         }
-        self.end_run(connection, buffer, start, run.take(), offset);
+        self.end_run(buffer, start, run.take(), offset);
         if let Some(link) = &mut self.links[at] {
             if offset > 0 {
                 link.session.heard(self.now);
@@ -424,6 +438,15 @@ impl LinkAgent {
         let (id, wrote) = (link.id, !link.outgoing.is_empty());
         if wrote {
             self.mark_dirty(connection.0);
+        }
+        let asks = matches!(event, SessionEvent::Contract { .. } | SessionEvent::Words { .. });
+        if asks
+            && !self.links[at]
+                .as_mut()
+                .is_some_and(|link| link.session_rate.take(self.now))
+        {
+            self.cut(connection.0, TerminateCode::ProtocolBacklog);
+            return;
         }
         match event {
             SessionEvent::None => {}
@@ -526,32 +549,33 @@ impl LinkAgent {
 
     // ---- inward --------------------------------------------------------------------------------------------------
 
-    fn end_run(
-        &mut self,
-        connection: Connection,
-        buffer: u16,
-        start: usize,
-        run: Option<(RunClass, usize)>,
-        end: usize,
-    ) {
-        let Some((class, from)) = run else { return };
-        let Some(link) = &self.links[connection.0 as usize] else {
-            return;
-        };
-        let Some(participant) = link.counted else { return };
+    fn begin_run(&self, at: usize, class: RunClass, from: usize) -> Option<OpenRun> {
+        let link = self.links[at].as_ref()?;
+        Some(OpenRun {
+            class,
+            from,
+            link: link.id,
+            participant: link.counted?,
+        })
+    }
+
+    /// Hands a run over. It was whole and checked before whatever ended the link, so it counts even then: a bank's yes
+    /// is not lost because its Terminate came in the same segment.
+    fn end_run(&mut self, buffer: u16, start: usize, run: Option<OpenRun>, end: usize) {
+        let Some(open) = run else { return };
         let run = FrameRun {
             buffer: BufferRef {
                 agent: self.parts.index,
                 buffer,
             },
-            start: (start + from) as u32,
+            start: (start + open.from) as u32,
             end: (start + end) as u32,
-            link: link.id,
-            participant,
+            link: open.link,
+            participant: open.participant,
             received: self.now,
         };
         self.parts.share.hold(buffer);
-        match class {
+        match open.class {
             RunClass::Requests => {
                 if !self.deferred.is_empty() || self.parts.rings.requests.push(Intake::Frames(run)).is_err() {
                     self.deferred.push_back(run);
@@ -599,15 +623,17 @@ impl LinkAgent {
         let mut work = 0;
         while let Some(buffer) = self.parts.rings.home.pop() {
             work += 1;
-            let connection = std::mem::replace(&mut self.buffer_connections[buffer as usize], u32::MAX);
+            let id = std::mem::replace(&mut self.buffer_links[buffer as usize], LinkId::NONE);
             self.parts.driver.release(buffer);
-            let Some(link) = self.links.get_mut(connection as usize).and_then(Option::as_mut) else {
+            // The link may be gone, and another in its place.
+            let Some(at) = self.connection_of(id) else { continue };
+            let Some(link) = &mut self.links[at as usize] else {
                 continue;
             };
-            link.buffers_held = link.buffers_held.saturating_sub(1);
-            if !link.receiving && link.buffers_held <= self.parts.limits.buffers_per_link_max / 2 && !link.closing {
+            link.buffers_held -= 1;
+            if !link.receiving && link.buffers_held <= self.parts.limits.buffers_per_link_max / 2 {
                 link.receiving = true;
-                self.parts.driver.set_receiving(Connection(connection), true);
+                self.parts.driver.set_receiving(Connection(at), true);
             }
         }
         work
@@ -880,7 +906,14 @@ impl Agent for LinkAgent {
 
     fn park_limit(&mut self) -> Option<Duration> {
         let due = self.timers_due;
-        (due != UtcNanos::NEVER).then(|| Duration::from_nanos(due.since(self.parts.clock.now())))
+        let timers = (due != UtcNanos::NEVER).then(|| Duration::from_nanos(due.since(self.parts.clock.now())));
+        let held_back = !self.deferred.is_empty()
+            || !self.deferred_priority.is_empty()
+            || !self.deferred_changes.is_empty()
+            || !self.deferred_queries.is_empty();
+        // Who makes room in a ring does not tell its producers.
+        let retry = held_back.then_some(RETRY_PAUSE);
+        timers.into_iter().chain(retry).min()
     }
 
     fn park(&mut self, _wakeup: &Wakeup, limit: Option<Duration>) {

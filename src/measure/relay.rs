@@ -2,7 +2,7 @@
 //!
 //! It carries the four frames of a payment over the same connections: a request of 128 bytes in and out to its bank, the
 //! bank's reply of 64 bytes in, an answer of 96 bytes out. It reads two fields (responder, payment id) and nothing else.
-//! Each link first says whose it is with a [`Hello`]; when all have, all get it back, and the run can begin.
+//! Each link first says whose it is; when all have, all get it back, and the run can begin.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -282,4 +282,37 @@ pub fn child_main(arguments: &[String]) -> Result<(), RelayError> {
         .and_then(|()| stdout.flush())
         .map_err(RelayError::io("stdout"))?;
     relay.run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_is_not_whole_is_left_for_the_next_bytes() {
+        let hellos = [Hello::Institution(7), Hello::Bank(300)];
+        let bytes: Vec<u8> = hellos.iter().flat_map(|hello| hello.to_bytes()).collect();
+        for cut in 0..=bytes.len() {
+            let mut seen = Vec::new();
+            let consumed = each_frame(&bytes[..cut], |frame| seen.push(Hello::from_bytes(frame)));
+            assert_eq!(consumed, cut / HELLO_BYTES * HELLO_BYTES);
+            assert_eq!(seen, hellos[..cut / HELLO_BYTES]);
+        }
+    }
+
+    #[test]
+    fn a_length_of_nothing_does_not_stop_the_reader() {
+        let mut frames = 0;
+        assert_eq!(each_frame(&[0; 8], |_| frames += 1), 8);
+        assert_eq!(frames, 4);
+    }
+
+    #[test]
+    fn wrong_arguments_are_told_with_what_would_be_right() {
+        for arguments in [&["uring"][..], &["epoll", "2"], &["mio", "two"], &["mio", "2", "x"]] {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            let error = child_main(&arguments).unwrap_err();
+            assert!(matches!(error, RelayError::Arguments(_)), "{arguments:?}: {error}");
+        }
+    }
 }

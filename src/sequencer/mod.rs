@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::agent::{Agent, AgentError, Ring, SwitchClock, Wakeup};
+use crate::agent::{Agent, AgentError, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
 use crate::domain::{Code, MILLISECOND, PaymentId, UtcNanos};
 use crate::io::BufferShare;
 use crate::journal::{Appender, Full};
@@ -109,7 +109,9 @@ impl Sequencer {
 
     fn take_requests(&mut self) -> usize {
         let open = self.parts.pulse.open_payments.load(Ordering::Relaxed);
-        let mut reserve = open * BYTES_PER_OPEN_PAYMENT + ROOM_RESERVED_BYTES;
+        // What was appended and not applied yet is not among the open payments, and each 160 bytes of it may become one.
+        let not_applied = self.parts.appender.position() - self.parts.appender.positions().applied();
+        let mut reserve = open * BYTES_PER_OPEN_PAYMENT + 2 * not_applied + ROOM_RESERVED_BYTES;
         let mut work = 0;
         while work < FRAMES_PER_CYCLE {
             if self.held_request.is_none() {
@@ -298,13 +300,24 @@ impl Agent for Sequencer {
 
     fn park_limit(&mut self) -> Option<Duration> {
         let now = self.parts.clock.now();
+        let positions = self.parts.appender.positions();
         let due = UtcNanos(self.parts.pulse.next_deadline_ns.load(Ordering::Acquire));
-        let quiet = if self.quiet {
+        // What was journaled at or after the deadline fires it when it is applied; looking again before helps nobody.
+        let due = if self.appended_at < due { due } else { UtcNanos::NEVER };
+        let quiet_at = self.appended_at.plus(QUIET_NS);
+        // Past that time only the syncer can change something, and it wakes this thread.
+        let waits_for_write = now >= quiet_at && positions.durable() < positions.appended();
+        let quiet = if self.quiet || waits_for_write {
             UtcNanos::NEVER
         } else {
-            self.appended_at.plus(QUIET_NS)
+            quiet_at
         };
         let earliest = due.min(quiet);
-        (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)))
+        let deadline = (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)));
+        if self.held_request.is_none() && self.held_priority.is_none() && deadline != Some(Duration::ZERO) {
+            return deadline;
+        }
+        // The journal is full: room comes with a prepared segment or a reader that went on, and neither wakes this thread.
+        Some(deadline.map_or(RETRY_PAUSE, |deadline| deadline.clamp(RETRY_PAUSE / 10, RETRY_PAUSE)))
     }
 }

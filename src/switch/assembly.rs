@@ -32,6 +32,8 @@ use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
 
 /// A journal whose last event is this far ahead of UTC is not gone on with.
 const AHEAD_NS_MAX: u64 = 5 * SECOND;
+/// Link slots are 16 bits wide.
+const LINK_SLOTS_MAX: usize = 1 << 16;
 /// Receive buffers one link may hold: the share of a group's buffers.
 const BUFFERS_PER_LINK_SHARE: u16 = 8;
 
@@ -271,6 +273,14 @@ fn assemble(
     let threads = Threads::new(&profile)?;
     let participants = directory.participants.len();
     let connections_max = settings.links.max.min(profile.driver.connections_max) as usize;
+    let link_slots = connections_max * usize::from(profile.link_agents);
+    if link_slots > LINK_SLOTS_MAX {
+        return Err(SwitchError::Unfit(format!(
+            "{} link agents with {connections_max} links each are {link_slots} links, and {LINK_SLOTS_MAX} can be told \
+             apart: lower max under [links] in the settings, or connections_max in the profile",
+            profile.link_agents
+        )));
+    }
     let sequencer_wakeup = threads.of(AgentRole::Sequencer, 0)?;
     let clearing_wakeup = threads.of(AgentRole::Clearing, 0)?;
     let dispatch_wakeup = threads.of(AgentRole::Dispatch, 0)?;
@@ -369,6 +379,7 @@ fn assemble(
         desk: Arc::clone(&desk),
         positions: Arc::clone(&journal.positions),
         pulse: Arc::clone(&pulse),
+        sequencer: sequencer_wakeup,
         next_words,
         gate: Arc::clone(&gate),
         last: Arc::clone(&last),
@@ -485,7 +496,8 @@ struct Started {
 
 impl Started {
     fn has_failed(&self) -> bool {
-        self.syncer.is_finished() || self.pipeline.iter().any(AgentThread::is_finished)
+        let cold = self.syncer.is_finished() || self.housekeeping.is_finished();
+        cold || self.pipeline.iter().any(AgentThread::is_finished)
     }
 }
 
@@ -550,7 +562,8 @@ impl RunningSwitch {
     /// True when a stage has ended by itself: the switch must be shut down, and will say why.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.syncer.is_finished() || self.pipeline.iter().any(AgentThread::is_finished)
+        let cold = self.syncer.is_finished() || self.housekeeping.is_finished();
+        cold || self.pipeline.iter().any(AgentThread::is_finished)
     }
 
     /// The status, as operators see it.
@@ -579,7 +592,14 @@ impl RunningSwitch {
     pub fn shutdown(self) -> Result<Value, SwitchError> {
         self.gate.close(IntakeState::ShuttingDown);
         let deadline = Instant::now() + self.drain;
-        while Instant::now() < deadline && !self.has_failed() && !self.is_drained() {
+        // Twice in a row with nothing appended between: what was in a ring at the first look has come through by the next.
+        let mut seen = None;
+        while Instant::now() < deadline && !self.has_failed() {
+            let drained = self.drained_at();
+            if drained.is_some() && drained == seen {
+                break;
+            }
+            seen = drained;
             std::thread::sleep(Duration::from_millis(5));
         }
         let view = self.desk.ask();
@@ -613,11 +633,12 @@ impl RunningSwitch {
         }))
     }
 
-    /// Nothing is open, and everything appended has been applied.
-    fn is_drained(&self) -> bool {
+    /// Where the journal ends, if nothing is open and all it says has been handed to the links.
+    fn drained_at(&self) -> Option<u64> {
         let positions = &self.positions;
-        self.pulse.open_payments.load(Ordering::Relaxed) == 0
-            && positions.appended() == positions.durable()
-            && positions.durable() == positions.applied()
+        let end = positions.appended();
+        let handed_over = (0..self.source.links.len()).all(|agent| positions.copied_out(agent) == end);
+        let nothing_open = self.pulse.open_payments.load(Ordering::Relaxed) == 0;
+        (nothing_open && positions.applied() == end && handed_over).then_some(end)
     }
 }

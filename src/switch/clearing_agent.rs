@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, Ring};
+use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
 use crate::clearing::{Engine, Event, LedgerSnapshot, Outlet, StateHash};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::housekeeping::SnapshotDesk;
@@ -18,6 +19,9 @@ const EVENTS_PER_CYCLE: usize = 8_192;
 const QUERIES_PER_CYCLE: usize = 64;
 /// Words told again per duty cycle.
 const WORDS_PER_CYCLE: u64 = 512;
+
+/// Words told to one participant before the next has its turn.
+const WORDS_PER_TURN: u64 = 64;
 
 /// The ledger when the switch was closed.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub(super) struct ClearingParts {
     pub positions: Arc<Positions>,
     /// What it tells the sequencer.
     pub pulse: Arc<LedgerPulse>,
+    /// The sequencer's wake-up: it sleeps until the deadline it knew last.
+    pub sequencer: Arc<Wakeup>,
     /// Per participant, the number its next word will have.
     pub next_words: Arc<[AtomicU64]>,
     /// Closed when an invariant breaks.
@@ -58,7 +64,7 @@ pub(super) struct ClearingParts {
 pub(super) struct ClearingAgent {
     parts: ClearingParts,
     outlet: RingOutlet,
-    /// Words being told again, a part each duty cycle.
+    /// Words being told again, a part each duty cycle; one entry a participant.
     words: VecDeque<WordsAgain>,
     broken: bool,
 }
@@ -155,7 +161,7 @@ impl ClearingAgent {
 
     /// Says how far the ledger is: only what dispatch has been given counts as applied.
     fn publish(&mut self) {
-        if self.outlet.drain() {
+        if self.outlet.overflow.is_empty() {
             let position = self.parts.reader.position();
             if position != self.parts.positions.applied() {
                 self.parts.positions.set_applied(position);
@@ -166,10 +172,10 @@ impl ClearingAgent {
             .pulse
             .open_payments
             .store(engine.figures().open(), Ordering::Relaxed);
-        self.parts
-            .pulse
-            .next_deadline_ns
-            .store(engine.next_deadline().0, Ordering::Release);
+        let (pulse, deadline_ns) = (&self.parts.pulse, engine.next_deadline().0);
+        if pulse.next_deadline_ns.swap(deadline_ns, Ordering::AcqRel) > deadline_ns {
+            self.parts.sequencer.wake();
+        }
         if !self.broken
             && let Some(breach) = engine.breach()
         {
@@ -204,7 +210,7 @@ impl ClearingAgent {
                     let next = from_word.max(1);
                     let end = end.min(next.saturating_add(u64::from(count)));
                     if next < end {
-                        self.words.push_back(WordsAgain {
+                        self.begin_words(WordsAgain {
                             participant,
                             link,
                             next,
@@ -215,6 +221,23 @@ impl ClearingAgent {
             }
         }
         work
+    }
+
+    /// A participant that asks again while words are being told gets the span of both by the link that asked last: the
+    /// work that waits is bounded by the number of participants, however often their links come and go.
+    fn begin_words(&mut self, again: WordsAgain) {
+        match self
+            .words
+            .iter_mut()
+            .find(|known| known.participant == again.participant)
+        {
+            Some(known) => {
+                known.link = again.link;
+                known.next = known.next.min(again.next);
+                known.end = known.end.max(again.end);
+            }
+            None => self.words.push_back(again),
+        }
     }
 
     /// Tells words again, paced, and only while dispatch has plenty of room: never ahead of live traffic.
@@ -230,8 +253,11 @@ impl ClearingAgent {
             }
             told += 1;
             again.next += 1;
-            if again.next >= again.end {
+            let done = again.next >= again.end;
+            if done {
                 self.words.pop_front();
+            } else if told % WORDS_PER_TURN == 0 {
+                self.words.rotate_left(1);
             }
         }
         told as usize
@@ -273,5 +299,11 @@ impl Agent for ClearingAgent {
 
     fn role_name(&self) -> &str {
         "clearing"
+    }
+
+    fn park_limit(&mut self) -> Option<Duration> {
+        // Dispatch makes room in the ring and does not wake this thread.
+        let held_back = !self.outlet.overflow.is_empty() || !self.words.is_empty();
+        held_back.then_some(RETRY_PAUSE)
     }
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use clearway::config::{BackendChoice, Directory, Profile, Settings, demo_credential};
-use clearway::domain::{BusinessDate, Kind, ParticipantIndex, PaymentId, Scene, SchemeCode};
+use clearway::domain::{BusinessDate, Code, Kind, ParticipantIndex, PaymentId, Scene, SchemeCode};
 use clearway::journal::WriteGate;
 use clearway::switch::{RunningSwitch, StartOptions, start};
 use clearway::wire::{
     Answer, Establish, EstablishmentAck, Frame, Negotiate, NegotiationResponse, PaymentRequest, Regarding, Reply,
-    ReplyOutcome, Template, decode,
+    ReplyOutcome, Template, Terminate, TerminateCode, decode,
 };
 
 /// How long a test waits for what must come.
@@ -66,9 +66,27 @@ pub fn start_with_profile(
     profile: Profile,
     options: StartOptions,
 ) -> RunningSwitch {
+    start_with_settings(settings(data, backend), directory, profile, options)
+}
+
+pub fn start_with_settings(
+    settings: Settings,
+    directory: &Directory,
+    profile: Profile,
+    options: StartOptions,
+) -> RunningSwitch {
     let mut directory = directory.clone();
     directory.scheme.residency_bytes = 4 << 20;
-    start(settings(data, backend), directory, profile, options).expect("the switch starts")
+    start(settings, directory, profile, options).expect("the switch starts")
+}
+
+/// Waits until `holds` says so; for what no frame tells.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: did not come about");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Holds durable writes until it is told to let them go.
@@ -117,13 +135,18 @@ pub struct Participant {
 impl Participant {
     /// Connects and signs on; words after `last_word` are asked for again (`u64::MAX` = none).
     pub fn connect(address: SocketAddr, directory: &Directory, index: u16, last_word: u64) -> Self {
+        Self::connect_as(address, directory, index, &establish(last_word))
+    }
+
+    /// Connects and signs on with a contract of its own.
+    pub fn connect_as(address: SocketAddr, directory: &Directory, index: u16, terms: &Establish) -> Self {
         let code = directory.participants[usize::from(index)].terms.code;
         let mut link = Self::open(address);
         link.send(&negotiate(code, demo_credential(&code)));
         let response: NegotiationResponse = link.expect();
         assert_eq!(response.participant.0, index);
         link.index = response.participant;
-        link.send(&establish(last_word));
+        link.send(terms);
         let ack: EstablishmentAck = link.expect();
         link.next_word = ack.next_word;
         link
@@ -145,6 +168,18 @@ impl Participant {
         self.stream
             .write_all(bytemuck::bytes_of(&frame.sealed()))
             .expect("the link takes the frame");
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the link takes the bytes");
+    }
+
+    /// The link ends, and the switch says why.
+    pub fn expect_cut(&mut self) -> TerminateCode {
+        let (template, last) = self.expect_end().expect("the switch says why");
+        assert_eq!(template, Template::Terminate);
+        TerminateCode::from_u8(Terminate::read(&last).code).expect("a known code")
     }
 
     /// The next frame that is not a heartbeat; `None` when nothing comes within `patience` or the link has ended.
@@ -248,6 +283,15 @@ pub fn reply(request: &PaymentRequest, outcome: ReplyOutcome, code: u8) -> Reply
 
 pub fn yes(request: &PaymentRequest) -> Reply {
     reply(request, ReplyOutcome::Yes, 0)
+}
+
+pub fn regarding(mut reply: Reply, regarding: Regarding) -> Reply {
+    reply.body.regarding = regarding as u8;
+    reply
+}
+
+pub fn code(answer: &Answer) -> Code {
+    Code::from_u8(answer.code).expect("a code of the scheme")
 }
 
 /// Runs one payment to its answer.
