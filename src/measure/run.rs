@@ -150,7 +150,7 @@ pub fn run<W: Workload + Send>(
         }
         let measured = Measured::since(&before, &switch, &mut admin)?;
         admin.close_and_settle()?;
-        load.go_on(Idle::Yield);
+        load.go_on(Idle::Sleep);
         let (result, workload) = load.end()?;
         Ok::<_, RunError>((result, workload, before, measured))
     })?;
@@ -196,7 +196,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
             keepalive_ms: KEEPALIVE_MS,
             retry_after: RETRY_AFTER,
             grace: GRACE,
-            idle: Idle::Yield,
+            idle: Idle::Sleep,
         };
         let (step, steps) = sync_channel(1);
         let (go, gone_on) = sync_channel(1);
@@ -243,7 +243,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
 fn idle_beside(status: &SwitchStatus) -> Idle {
     match status.syncer_class.as_str() {
         "fifo" | "nice" if machine::cores().len() > 1 => Idle::Spin,
-        _without_class => Idle::Yield,
+        _without_class => Idle::Sleep,
     }
 }
 
