@@ -72,6 +72,8 @@ pub(super) struct Load {
     overdue_from: u32,
     overdue: Vec<(u32, u64)>,
     outcomes: Outcomes,
+    /// Payments that expired though their bank said yes: a Reversal of each must still come.
+    reversals_awaited: u64,
     maintenance: u32,
     established: usize,
     connecting: usize,
@@ -135,6 +137,7 @@ impl Load {
             overdue_from: 0,
             overdue: Vec::new(),
             outcomes: Outcomes::default(),
+            reversals_awaited: 0,
             maintenance: 0,
             established: 0,
             connecting: 0,
@@ -186,9 +189,9 @@ impl Load {
         }
     }
 
-    /// True when every payment is answered and nobody means to say anything more.
+    /// True when every payment is answered, every yes to an expired one is reversed, and nobody means to say more.
     pub(super) fn is_done(&self) -> bool {
-        self.outcomes.in_flight() == 0 && self.wheel.waiting() == 0
+        self.outcomes.in_flight() == 0 && self.wheel.waiting() == 0 && self.reversals_awaited == 0
     }
 
     pub(super) fn into_results(self) -> (Outcomes, Books) {
@@ -577,6 +580,9 @@ impl Load {
                 .credit(answer.window, answer.amount_minor);
         }
         self.payments.get_mut(number).code = answer.code;
+        if code == Code::BankTimeout && record.bank == BankState::Yes {
+            self.reversals_awaited += 1;
+        }
         self.answered.push(record.initiator);
         let held_ns = match record.bank {
             BankState::Unknown | BankState::Holding | BankState::RefusedForEver => 0,
@@ -654,6 +660,9 @@ impl Load {
         match refusal {
             None => {
                 record.bank = BankState::Yes;
+                if record.code == Code::BankTimeout as u8 {
+                    self.reversals_awaited += 1;
+                }
                 self.books.of(bank).debit(record.amount_minor);
                 BankWord::Yes
             }
@@ -706,6 +715,9 @@ impl Load {
             match record.bank {
                 BankState::Yes => {
                     record.bank = BankState::Reversed;
+                    if record.code == Code::BankTimeout as u8 {
+                        self.reversals_awaited -= 1;
+                    }
                     self.books.of(bank).reverse(record.amount_minor);
                 }
                 BankState::Unknown | BankState::Holding => record.bank = BankState::RefusedForEver,

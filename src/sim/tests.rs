@@ -33,7 +33,7 @@ enum Fault {
     TakesNothingAtFirst,
     /// Requests never reach the bank; it is asked about them.
     AsksStatusOnly,
-    /// Every payment is reversed after its yes, as if it had come too late.
+    /// Every yes comes too late: the payment has expired, and is reversed long after.
     Reverses,
     /// Commits over another amount.
     WrongAmount,
@@ -60,6 +60,9 @@ struct MemorySwitch {
     words: Vec<Vec<Answer>>,
     answers: HashMap<PaymentId, Option<Answer>>,
     asked: HashMap<PaymentId, PaymentRequest>,
+    /// Reversals that are due, and in which step.
+    reversals: Vec<(u64, Reversal)>,
+    step: u64,
     dropped: bool,
     drop_now: Option<usize>,
 }
@@ -186,12 +189,21 @@ impl MemorySwitch {
                 raised_ns: 1,
                 reserved2: [0; 2],
             };
-            self.send(request.body.responder.index(), reversal);
+            self.reversals.push((self.step + 200, reversal));
             return self.answer(&request, Code::BankTimeout, PaymentState::Expired as u8, 0);
         }
         self.answer(&request, code, state as u8, 0);
         if self.fault == Fault::AnswersTwice {
             self.answer(&request, code, state as u8, 0);
+        }
+    }
+
+    fn on_step(&mut self) {
+        self.step += 1;
+        while self.reversals.first().is_some_and(|(due, _)| *due <= self.step) {
+            let (_, reversal) = self.reversals.remove(0);
+            let request = self.asked[&reversal.id];
+            self.send(request.body.responder.index(), reversal);
         }
     }
 
@@ -281,6 +293,8 @@ impl World {
                 words: vec![Vec::new(); plans.len()],
                 answers: HashMap::new(),
                 asked: HashMap::new(),
+                reversals: Vec::new(),
+                step: 0,
                 dropped: false,
                 drop_now: None,
             },
@@ -296,6 +310,7 @@ impl World {
 
     fn step(&mut self) {
         self.load.now_ns += STEP_NS;
+        self.switch.on_step();
         self.load.fire();
         self.load.maintain();
         while let Some(link) = self.load.link_to_connect() {
@@ -455,7 +470,7 @@ fn a_bank_asked_about_what_it_never_saw_says_so() {
 }
 
 #[test]
-fn a_reversed_yes_leaves_the_banks_book_as_it_was() {
+fn a_run_waits_for_the_reversals_of_what_expired_and_the_banks_books_agree() {
     let (outcomes, books) = World::new(Fault::Reverses).run(200);
     assert_eq!(outcomes.findings, Vec::<String>::new());
     assert!(outcomes.expired > 150);
