@@ -167,7 +167,10 @@ fn bank(address: SocketAddr, directory: &Directory, book: &Book) -> JoinHandle<(
     })
 }
 
-/// Sends payments without a pause, from `first`, until told to stop or cut; gives the final answers and the last serial.
+/// Payments that the load has open at a time.
+const OPEN_MAX: u64 = 600;
+
+/// Sends payments, as many open as may be, from `first`, until told to stop or cut; gives the final answers and the last serial.
 fn load(
     address: SocketAddr,
     directory: &Directory,
@@ -177,7 +180,7 @@ fn load(
 ) -> JoinHandle<u64> {
     let link = Participant::connect(address, directory, 0, u64::MAX);
     let (mut reader, mut writer) = (link.stream.try_clone().unwrap(), link.stream);
-    let answers = Arc::clone(answers);
+    let (answers, counted) = (Arc::clone(answers), Arc::clone(answers));
     let collector = std::thread::spawn(move || {
         let (mut received, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
         reader.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -203,6 +206,10 @@ fn load(
     std::thread::spawn(move || {
         let mut serial = first;
         while !stop.load(Ordering::Relaxed) {
+            if serial - first > counted.lock().unwrap().len() as u64 + OPEN_MAX {
+                std::thread::yield_now();
+                continue;
+            }
             let batch: Vec<u8> = (serial..serial + 16)
                 .flat_map(|serial| bytemuck::bytes_of(&debit(0, 2, serial, 1 + serial % 97)).to_vec())
                 .collect();
