@@ -17,7 +17,9 @@ use clearway::config::{BackendChoice, Directory};
 use clearway::domain::{Code, PaymentId};
 use clearway::journal::WriteGate;
 use clearway::switch::StartOptions;
-use clearway::wire::{Answer, AnswerFlags, Frame, PaymentRequest, Regarding, StatusRequest, Template, decode};
+use clearway::wire::{
+    Answer, AnswerFlags, Frame, PaymentRequest, Regarding, StatusRequest, Template, TerminateCode, decode,
+};
 use serde_json::Value;
 use support::*;
 
@@ -397,5 +399,46 @@ fn after_a_failed_durable_write_nothing_is_acknowledged() {
         let answer: Answer = institution.expect();
         assert_eq!((code(&answer), answer.word), (Code::Committed, 2));
         switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_shutdown_takes_nothing_new_and_waits_for_what_is_open() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let mut settings = settings(data.path(), backend);
+        settings.shutdown_drain_ms = Some(PATIENCE.as_millis() as u64);
+        let switch = start_with_settings(settings, &directory, profile(), StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        institution.send(&debit(0, 2, 1, 100));
+        let request: PaymentRequest = bank.expect();
+        let shutdown = std::thread::spawn(move || switch.shutdown().unwrap());
+        // Those that slip in before the gate closes are payments like any other.
+        let (mut serial, mut open) = (2, vec![request]);
+        loop {
+            institution.send(&debit(0, 2, serial, 100));
+            match institution.next(Duration::from_millis(50)) {
+                Some((Template::Answer, frame)) => {
+                    let refused = Answer::read(&frame);
+                    assert_eq!((code(&refused), refused.id.serial()), (Code::NotTaken, serial));
+                    break;
+                }
+                Some((other, _)) => panic!("{other:?} came"),
+                None => open.push(bank.expect()),
+            }
+            serial += 1;
+        }
+        for request in &open {
+            bank.send(&yes(request));
+        }
+        for _ in &open {
+            assert_eq!(code(&institution.expect()), Code::Committed);
+        }
+        assert_eq!(institution.expect_cut(), TerminateCode::ShuttingDown);
+        assert_eq!(bank.expect_cut(), TerminateCode::ShuttingDown);
+        let report = shutdown.join().unwrap();
+        assert_eq!(report["status"]["payments"]["committed"], open.len());
+        assert_eq!(report["status"]["payments"]["reserved"], 0);
     }
 }
