@@ -319,8 +319,14 @@ impl Scene {
 #[test]
 fn twenty_thousand_requests_through_the_smallest_rings_are_all_answered() {
     const PAYMENTS: u64 = 20_000;
-    for backend in BACKENDS {
+    // One thread, and a thread for each stage: there a stage that sleeps on a full ring must wake again by itself.
+    let arrangements = BACKENDS
+        .into_iter()
+        .flat_map(|backend| [(backend, profile()), (backend, spread_profile())]);
+    for (backend, arrangement) in arrangements {
         let scene = Scene::with(backend, |_, directory, profile| {
+            *profile = arrangement;
+            (profile.rings.effects, profile.rings.outbound) = (64, 64);
             profile.rings.intake_requests = 2;
             profile.driver.receive_buffers = 16;
             for entry in &mut directory.participants {
