@@ -184,8 +184,6 @@ impl RatioFigures {
 pub struct CostFigures {
     /// Journal growth, bytes.
     pub journal_bytes_per_payment: Option<f64>,
-    /// Bytes written durably, rewritten blocks counted again.
-    pub written_bytes_per_payment: Option<f64>,
     /// The switch's system calls.
     pub syscalls_per_payment: Option<f64>,
     /// The switch's processor time, all threads.

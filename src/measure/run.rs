@@ -150,7 +150,7 @@ pub fn run<W: Workload + Send>(
         }
         let measured = Measured::since(&before, &switch, &mut admin)?;
         admin.close_and_settle()?;
-        load.go_on(Idle::Yield);
+        load.go_on(Idle::Sleep);
         let (result, workload) = load.end()?;
         Ok::<_, RunError>((result, workload, before, measured))
     })?;
@@ -196,7 +196,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
             keepalive_ms: KEEPALIVE_MS,
             retry_after: RETRY_AFTER,
             grace: GRACE,
-            idle: Idle::Yield,
+            idle: Idle::Sleep,
         };
         let (step, steps) = sync_channel(1);
         let (go, gone_on) = sync_channel(1);
@@ -243,7 +243,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
 fn idle_beside(status: &SwitchStatus) -> Idle {
     match status.syncer_class.as_str() {
         "fifo" | "nice" if machine::cores().len() > 1 => Idle::Spin,
-        _without_class => Idle::Yield,
+        _without_class => Idle::Sleep,
     }
 }
 
@@ -309,7 +309,6 @@ impl Before {
 /// What the run took.
 struct Measured {
     journal_bytes: u64,
-    written_bytes: u64,
     system_calls: u64,
     switch_cpu_us: Option<u64>,
     load_cpu_us: Option<u64>,
@@ -324,7 +323,6 @@ impl Measured {
         let status = admin.status()?;
         Ok(Self {
             journal_bytes: status.journal.appended - before.status.journal.appended,
-            written_bytes: status.journal.bytes_synced - before.status.journal.bytes_synced,
             system_calls: status.system_calls - before.status.system_calls,
             switch_cpu_us,
             load_cpu_us,
@@ -336,7 +334,6 @@ impl Measured {
         let each = |sum: u64| (payments > 0).then(|| sum as f64 / payments as f64);
         CostFigures {
             journal_bytes_per_payment: each(self.journal_bytes),
-            written_bytes_per_payment: each(self.written_bytes),
             syscalls_per_payment: each(self.system_calls),
             switch_cpu_us_per_payment: self.switch_cpu_us.and_then(each),
             load_cpu_us_per_payment: self.load_cpu_us.and_then(each),

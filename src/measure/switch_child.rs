@@ -124,12 +124,8 @@ pub struct SwitchStatus {
 /// The journal in a status.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct JournalFigures {
-    /// Bytes appended, positions included that fill segments.
+    /// Where the next record goes: grows with every record, and by what fills segments.
     pub appended: u64,
-    /// Bytes written durably, those written twice counted twice.
-    pub bytes_synced: u64,
-    /// Durable writes.
-    pub syncs: u64,
 }
 
 /// Payments by state in a status.

@@ -21,6 +21,8 @@ const ISSUED_PER_ROUND_MAX: usize = 2_048;
 const CONNECTING_MAX: usize = 32;
 /// How often heartbeats, reconnects, gaps and overdue payments are looked at.
 const MAINTENANCE_NS: u64 = 10_000_000;
+/// The longest sleep of [`Idle::Sleep`]: about a step of the timing wheel.
+const SLEEP: Duration = Duration::from_micros(60);
 /// How long the engine listens on after the last answer, for words that should not come.
 const LINGER_NS: u64 = 100_000_000;
 
@@ -44,8 +46,8 @@ pub struct ParticipantPlan {
 pub enum Idle {
     /// Looks again: the core is the load's own.
     Spin,
-    /// Gives the core away first: the switch's syncer may need it.
-    Yield,
+    /// Sleeps a few dozen microseconds, or until something comes: the switch may need the core.
+    Sleep,
 }
 
 /// How the load is set up.
@@ -195,7 +197,7 @@ impl LoadEngine {
                 break;
             }
             if gathered == 0 && issued == 0 {
-                self.idle();
+                self.idle()?;
             }
         }
         self.load.end_run();
@@ -222,7 +224,7 @@ impl LoadEngine {
                 }
             }
             if gathered == 0 {
-                self.idle();
+                self.idle()?;
             }
         }
     }
@@ -301,11 +303,14 @@ impl LoadEngine {
         }
     }
 
-    fn idle(&self) {
+    fn idle(&mut self) -> Result<(), LoadError> {
         match self.options.idle {
             Idle::Spin => std::hint::spin_loop(),
-            Idle::Yield => std::thread::yield_now(),
+            Idle::Sleep => {
+                self.stream.gather_within(SLEEP)?;
+            }
         }
+        Ok(())
     }
 
     fn now_ns(&self) -> u64 {
