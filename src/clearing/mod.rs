@@ -19,6 +19,8 @@ mod reply;
 mod reversal;
 mod settlement;
 mod state_hash;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod window;
 

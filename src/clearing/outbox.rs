@@ -74,7 +74,7 @@ mod tests {
             };
             assert_eq!(outbox.push(kind, PaymentSlot(n)), u64::from(n) + 1);
         }
-        assert_eq!(outbox.get(4_999), Some((WordKind::Answer, PaymentSlot(4_998))));
+        assert_eq!(outbox.get(5_000), Some((WordKind::Answer, PaymentSlot(4_999))));
         assert_eq!(outbox.get(2_050), Some((WordKind::Reversal, PaymentSlot(2_049))));
         assert_eq!((outbox.get(0), outbox.get(5_001)), (None, None));
     }

@@ -87,6 +87,9 @@ pub struct Dispatch {
     sent_on: ChunkedTable<u32>,
     deferred: VecDeque<Intake>,
     marked: u64,
+    /// The position to mark next, and how many effects in the ring come before that: under a load that never lets the
+    /// ring run empty, the journal's room is given back all the same.
+    mark_next: Option<(u64, usize)>,
     /// Entries that surely fit every link agent's ring in this duty cycle.
     room: usize,
     now: UtcNanos,
@@ -111,6 +114,7 @@ impl Dispatch {
             sent_on: ChunkedTable::new(false),
             deferred: VecDeque::new(),
             marked: 0,
+            mark_next: None,
             room: 0,
             now: parts.clock.now(),
             parts,
@@ -129,11 +133,16 @@ impl Dispatch {
     }
 
     fn take_effects(&mut self) -> usize {
+        // In this order: the ring then holds every effect of what was applied.
         let applied = self.parts.positions.applied();
+        let (mut position, mut before) = self
+            .mark_next
+            .take()
+            .unwrap_or_else(|| (applied, self.parts.effects.len()));
         let mut work = 0;
         while work < EFFECTS_PER_CYCLE && self.room > ROOM_RESERVED {
             let Some(effect) = self.parts.effects.pop() else {
-                self.mark(applied);
+                (position, before) = (applied, 0);
                 break;
             };
             work += 1;
@@ -155,6 +164,13 @@ impl Dispatch {
                     }
                 }
             }
+        }
+        before = before.saturating_sub(work);
+        // Where the outbound ring is full the mark waits too.
+        if before == 0 && self.room > 0 {
+            self.mark(position);
+        } else {
+            self.mark_next = Some((position, before));
         }
         work
     }
@@ -266,10 +282,7 @@ impl Dispatch {
 
     /// Sends what waits for this participant, as far as credit, rate and room go.
     fn send_waiting(&mut self, participant: ParticipantIndex) {
-        loop {
-            let Some(first) = self.queues[participant.index()].requests.front() else {
-                break;
-            };
+        while let Some(first) = self.queues[participant.index()].requests.front() {
             if first.deadline < self.now || self.room <= ROOM_RESERVED {
                 break;
             }
@@ -426,7 +439,7 @@ impl Agent for Dispatch {
         let earliest = self.waiting.iter().map(due).min().unwrap_or(UtcNanos::NEVER);
         let deadline = (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)));
         // Link agents and the sequencer make room in their rings and do not wake this thread.
-        let held_back = !self.parts.effects.is_empty() || !self.deferred.is_empty();
+        let held_back = !self.parts.effects.is_empty() || !self.deferred.is_empty() || self.mark_next.is_some();
         deadline.into_iter().chain(held_back.then_some(RETRY_PAUSE)).min()
     }
 }

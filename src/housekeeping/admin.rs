@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ use super::desk::Desk;
 use super::status::{StatusSource, participants_json, status_json, windows_json};
 use crate::agent::{StopFlag, Wakeup};
 
+/// How long to leave the socket alone after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// The longest request line, bytes.
 const REQUEST_BYTES_MAX: u64 = 4_096;
 
@@ -98,7 +101,11 @@ fn accept(listener: &UnixListener, office: &Office, stop: &StopFlag) {
         if stop.is_set() {
             return;
         }
-        let Ok(stream) = stream else { continue };
+        let Ok(stream) = stream else {
+            // No file descriptor is free: a link that ends gives one back.
+            std::thread::sleep(ACCEPT_PAUSE);
+            continue;
+        };
         let office = office.clone();
         // An operator's connection ends when the operator ends it; it holds nothing of the switch's.
         let _ = std::thread::Builder::new()

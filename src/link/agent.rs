@@ -891,6 +891,10 @@ impl Agent for LinkAgent {
     }
 
     fn on_close(&mut self) {
+        // What was handed over before the stop still goes out.
+        while self.take_outbound() > 0 {
+            self.flush();
+        }
         for at in 0..self.links.len() as u32 {
             self.cut(at, TerminateCode::ShuttingDown);
         }

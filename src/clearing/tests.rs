@@ -1,0 +1,8 @@
+//! The rules, one claim each, on hand-built events.
+
+mod admission;
+mod ladder;
+mod replies;
+mod script;
+mod windows;
+mod words;

@@ -1,0 +1,347 @@
+//! A journal written by hand, and what the engine says to it.
+
+use bytemuck::{Zeroable, bytes_of};
+
+use crate::clearing::{Engine, Event, StateHash};
+use crate::domain::{
+    BusinessDate, Code, Currency, CurrencyTerms, Kind, LinkId, ParticipantIndex, ParticipantTerms, PaymentId,
+    PaymentState, Position, Role, SECOND, SchemeCode, SchemeTerms, UtcNanos, WindowId,
+};
+use crate::wire::{
+    Answer, AnswerFlags, Effect, EffectFrame, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind, Regarding,
+    ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, Reversal, StatusRequest, Template, TerminateCode, WindowAction,
+    WindowEvent,
+};
+
+/// 2026-11-23 20:00 in Shanghai.
+pub(super) const START: UtcNanos = UtcNanos(1_795_435_200 * SECOND);
+pub(super) const TODAY: BusinessDate = BusinessDate(20_261_123);
+pub(super) const INSTITUTION: u16 = 0;
+pub(super) const BANK: u16 = 1;
+pub(super) const OTHER_BANK: u16 = 2;
+pub(super) const OTHER_INSTITUTION: u16 = 3;
+pub(super) const CAP: u64 = 10_000;
+pub(super) const MAXIMUM: u64 = 5_000;
+pub(super) const HKD: Currency = Currency(344);
+/// The link that institutions send from.
+pub(super) const LINK: LinkId = LinkId(0x0001_0007);
+/// The link that banks reply from.
+pub(super) const BANK_LINK: LinkId = LinkId(0x0001_0008);
+
+/// What the engine said, as far as claims are made about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    Forward(u16),
+    Answer { to: u16, code: u8, word: u64, flags: u8 },
+    Status { to: u16, attempt: u8 },
+    Reversal { to: u16, word: u64, attempt: u8 },
+    Release,
+    Cut(TerminateCode),
+}
+
+/// A first answer, told as word `word` to [`INSTITUTION`].
+pub(super) fn answer(code: Code, word: u64) -> Said {
+    Said::Answer {
+        to: INSTITUTION,
+        code: code as u8,
+        word,
+        flags: 0,
+    }
+}
+
+/// A stored answer, told again to [`INSTITUTION`].
+pub(super) fn again(code: Code, word: u64) -> Said {
+    Said::Answer {
+        to: INSTITUTION,
+        code: code as u8,
+        word,
+        flags: AnswerFlags::DUPLICATE,
+    }
+}
+
+pub(super) fn status(attempt: u8) -> Said {
+    Said::Status { to: BANK, attempt }
+}
+
+pub(super) fn reversal(attempt: u8) -> Said {
+    Said::Reversal {
+        to: BANK,
+        word: 1,
+        attempt,
+    }
+}
+
+/// Two institutions and two banks; a window of each currency is open, events are numbered, and time moves when told to.
+pub(super) struct Script {
+    pub(super) engine: Engine,
+    pub(super) time: UtcNanos,
+    /// The effects of the last event.
+    pub(super) effects: Vec<Effect>,
+    events: Vec<(RecordKind, UtcNanos, Vec<u64>, usize)>,
+    serial: u64,
+}
+
+impl Script {
+    pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn with(change: impl Fn(&mut ParticipantTerms)) -> Self {
+        let mut script = Self::without_windows(change);
+        script.window(WindowAction::Open, Currency::CNY, WindowId::NONE);
+        script.window(WindowAction::Open, HKD, WindowId::NONE);
+        script
+    }
+
+    pub(super) fn without_windows(change: impl Fn(&mut ParticipantTerms)) -> Self {
+        let mut script = Self {
+            engine: Engine::new(),
+            time: START,
+            effects: Vec::new(),
+            events: Vec::new(),
+            serial: 0,
+        };
+        let mut scheme = SchemeTerms::zeroed();
+        scheme.participant_count = 4;
+        scheme.maximum_minor = MAXIMUM;
+        scheme.currencies = [Currency::CNY.0, HKD.0, 0, 0];
+        script.event(RecordKind::Genesis, bytes_of(&scheme));
+        for (index, role) in [
+            (INSTITUTION, Role::Institution),
+            (BANK, Role::Bank),
+            (OTHER_BANK, Role::Bank),
+            (OTHER_INSTITUTION, Role::Institution),
+        ] {
+            let mut terms = ParticipantTerms::zeroed();
+            terms.index = ParticipantIndex(index);
+            terms.code = SchemeCode([b'A' + index as u8; 14]);
+            terms.role = role as u8;
+            terms.permitted_kinds = Kind::Debit.bit();
+            terms.wait_ns = SECOND;
+            terms.doubt_ns = 5 * SECOND;
+            terms.expiry_pull_ns = 60 * SECOND;
+            terms.expiry_push_ns = 20 * SECOND;
+            for (account, currency) in terms.accounts.iter_mut().zip([Currency::CNY, HKD]) {
+                *account = CurrencyTerms {
+                    currency: currency.0,
+                    reserved: [0; 14],
+                    cover_minor: 2 * CAP,
+                    cap_minor: CAP,
+                };
+            }
+            change(&mut terms);
+            script.event(RecordKind::Participant, bytes_of(&terms));
+        }
+        script
+    }
+
+    pub(super) fn event(&mut self, kind: RecordKind, payload: &[u8]) -> Vec<Said> {
+        let mut words = vec![0u64; payload.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..payload.len()].copy_from_slice(payload);
+        self.events.push((kind, self.time, words, payload.len()));
+        self.effects.clear();
+        let number = self.events.len();
+        apply(&mut self.engine, number, &self.events[number - 1], &mut self.effects);
+        self.effects.iter().map(said).collect()
+    }
+
+    /// The hash of a second engine that is told the same events and says nothing.
+    pub(super) fn replayed(&self) -> StateHash {
+        let mut engine = Engine::new();
+        for (number, event) in (1..).zip(&self.events) {
+            apply(&mut engine, number, event, &mut ());
+        }
+        engine.state_hash()
+    }
+
+    pub(super) fn after(&mut self, nanos: u64) -> &mut Self {
+        self.time = self.time.plus(nanos);
+        self
+    }
+
+    pub(super) fn after_seconds(&mut self, seconds: u64) -> &mut Self {
+        self.after(seconds * SECOND)
+    }
+
+    pub(super) fn tick(&mut self) -> Vec<Said> {
+        self.event(RecordKind::Tick, &[])
+    }
+
+    pub(super) fn restart(&mut self) -> Vec<Said> {
+        self.event(RecordKind::Restart, &[])
+    }
+
+    pub(super) fn window(&mut self, action: WindowAction, currency: Currency, window: WindowId) {
+        let event = WindowEvent::new(action, currency, window);
+        let said = self.event(RecordKind::Window, bytes_of(&event));
+        assert!(said.is_empty(), "a window's event says nothing: {said:?}");
+    }
+
+    /// A Debit of [`INSTITUTION`] with a new id, not sent yet.
+    pub(super) fn body(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
+        self.serial += 1;
+        let mut body = PaymentBody::zeroed();
+        body.id = PaymentId::new(TODAY, ParticipantIndex(INSTITUTION), 0, self.serial);
+        body.amount_minor = amount_minor;
+        body.currency = Currency::CNY.0;
+        body.kind = Kind::Debit as u8;
+        body.scene = 1;
+        body.responder = ParticipantIndex(responder);
+        body
+    }
+
+    pub(super) fn send(&mut self, body: &PaymentBody) -> Vec<Said> {
+        let mut event = RequestEvent::zeroed();
+        event.stamp.link = LINK.0;
+        event.body = *body;
+        self.event(RecordKind::Request, bytes_of(&event))
+    }
+
+    /// A Debit that is accepted.
+    pub(super) fn debit(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
+        let body = self.body(responder, amount_minor);
+        assert_eq!(self.send(&body), [Said::Forward(responder)]);
+        body
+    }
+
+    pub(super) fn reply_body(
+        &self,
+        to: &PaymentBody,
+        regarding: Regarding,
+        outcome: ReplyOutcome,
+        code: u8,
+    ) -> ReplyBody {
+        let mut body = ReplyBody::zeroed();
+        body.id = to.id;
+        body.amount_minor = to.amount_minor;
+        body.currency = to.currency;
+        body.regarding = regarding as u8;
+        body.outcome = outcome as u8;
+        body.code = code;
+        body
+    }
+
+    pub(super) fn reply_by(&mut self, sender: u16, body: &ReplyBody) -> Vec<Said> {
+        let mut event = ReplyEvent::zeroed();
+        event.sender = sender;
+        event.link = BANK_LINK.0;
+        event.body = *body;
+        self.event(RecordKind::Reply, bytes_of(&event))
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        to: &PaymentBody,
+        regarding: Regarding,
+        outcome: ReplyOutcome,
+        code: u8,
+    ) -> Vec<Said> {
+        let body = self.reply_body(to, regarding, outcome, code);
+        self.reply_by(to.responder.0, &body)
+    }
+
+    pub(super) fn yes(&mut self, to: &PaymentBody) -> Vec<Said> {
+        self.reply(to, Regarding::Request, ReplyOutcome::Yes, 0)
+    }
+
+    pub(super) fn no(&mut self, to: &PaymentBody, code: Code) -> Vec<Said> {
+        self.reply(to, Regarding::Request, ReplyOutcome::No, code as u8)
+    }
+
+    pub(super) fn never_seen(&mut self, to: &PaymentBody) -> Vec<Said> {
+        self.reply(to, Regarding::Status, ReplyOutcome::NeverSeen, 0)
+    }
+
+    pub(super) fn acknowledged(&mut self, to: &PaymentBody) -> Vec<Said> {
+        self.reply(to, Regarding::Reversal, ReplyOutcome::Acknowledged, 0)
+    }
+
+    pub(super) fn not_sent(&mut self, to: &PaymentBody, code: Code) -> Vec<Said> {
+        self.event(RecordKind::NotSent, bytes_of(&NotSentEvent::new(to.id, code)))
+    }
+
+    /// What an inquiry of the initiator says.
+    pub(super) fn inquire(&self, about: &PaymentBody) -> InquiryAnswer {
+        self.inquire_as(about.id.originator().0, about)
+    }
+
+    pub(super) fn inquire_as(&self, participant: u16, about: &PaymentBody) -> InquiryAnswer {
+        let frame = self.engine.inquire(ParticipantIndex(participant), LINK, about.id, 77);
+        assert_eq!((frame.to.0, frame.via), (participant, LINK));
+        InquiryAnswer::read(&frame.bytes)
+    }
+
+    pub(super) fn state(&self, of: &PaymentBody) -> Option<PaymentState> {
+        PaymentState::from_u8(self.inquire(of).state)
+    }
+
+    pub(super) fn position(&self, participant: u16) -> Position {
+        self.engine.participants[usize::from(participant)].accounts[0].position
+    }
+
+    pub(super) fn reserved(&self, participant: u16) -> Position {
+        self.engine.participants[usize::from(participant)].accounts[0].reserved
+    }
+
+    pub(super) fn headroom(&self, participant: u16) -> Position {
+        let account = &self.engine.participants[usize::from(participant)].accounts[0];
+        account.cap - account.position - account.reserved
+    }
+
+    /// The answer among the last event's effects.
+    pub(super) fn last_answer(&self) -> Answer {
+        let answer = self.effects.iter().find_map(|effect| match effect {
+            Effect::Frame(frame) if frame.template == Template::Answer => Some(Answer::read(&frame.bytes)),
+            Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => None,
+        });
+        answer.expect("the last event was answered")
+    }
+}
+
+fn apply<O: crate::clearing::Outlet>(
+    engine: &mut Engine,
+    number: usize,
+    (kind, time, words, length): &(RecordKind, UtcNanos, Vec<u64>, usize),
+    out: &mut O,
+) {
+    let event = Event {
+        kind: *kind,
+        number: number as u64,
+        time: *time,
+        position: number as u64 * 256,
+        payload: &bytemuck::cast_slice(words)[..*length],
+    };
+    engine.apply(&event, out);
+}
+
+fn said(effect: &Effect) -> Said {
+    match effect {
+        Effect::Forward { responder, .. } => Said::Forward(responder.0),
+        Effect::Release { .. } => Said::Release,
+        Effect::Cut { link, code } => {
+            assert_eq!(*link, BANK_LINK);
+            Said::Cut(*code)
+        }
+        Effect::Frame(frame) => said_frame(frame),
+    }
+}
+
+/// A frame in short.
+pub(super) fn said_frame(frame: &EffectFrame) -> Said {
+    let to = frame.to.0;
+    match frame.template {
+        Template::Answer => {
+            let Answer { code, word, flags, .. } = Answer::read(&frame.bytes);
+            Said::Answer { to, code, word, flags }
+        }
+        Template::StatusRequest => {
+            let attempt = StatusRequest::read(&frame.bytes).attempt;
+            Said::Status { to, attempt }
+        }
+        Template::Reversal => {
+            let Reversal { word, attempt, .. } = Reversal::read(&frame.bytes);
+            Said::Reversal { to, word, attempt }
+        }
+        other => panic!("the engine does not send {other:?}"),
+    }
+}
