@@ -1,26 +1,24 @@
-//! The participants' side of all links: what institutions and banks do with what they receive.
+//! The participants' side of all links: sending, what is due, connecting, and which frame is whose.
 
 use std::io;
 
 use super::bank::BankHabits;
 use super::books::Books;
 use super::engine::{LoadOptions, ParticipantPlan};
-use super::outcome::{FinalAnswer, Live, Outcomes};
-use super::payment::{BankState, BankWord, PaymentRecord, PaymentTable};
+use super::outcome::{Live, Outcomes};
+use super::payment::{BankState, PaymentRecord, PaymentTable};
 use super::random::mix;
 use super::session::{Identity, Session, SessionEnd, SessionState, SessionStep};
 use super::wheel::{Due, Wheel};
 use super::words::WordTracker;
 use super::workload::Intent;
-use crate::domain::{Code, ParticipantIndex, PaymentId, PaymentState};
+use crate::domain::ParticipantIndex;
 use crate::io::{Connection, StreamEvents};
 use crate::wire::{
-    Answer, AnswerFlags, Frame, FrameHeader, PaymentRequest, Regarding, RequestFlags, RetransmitRequest, Reversal,
-    StatusRequest, Template, decode,
+    Answer, Frame, FrameHeader, PaymentRequest, RequestFlags, RetransmitRequest, Reversal, StatusRequest, Template,
+    decode,
 };
 
-/// How soon a request that was not taken at the door is sent again.
-const NOT_TAKEN_RETRY_NS: u64 = 50_000_000;
 /// The first and the longest pause before a lost link is connected again.
 const RECONNECT_NS: (u64, u64) = (20_000_000, 2_000_000_000);
 /// Heartbeats are looked at every 25th maintenance, four times a second.
@@ -40,10 +38,10 @@ struct Link {
     pause_ns: u64,
 }
 
-struct Participant {
+pub(super) struct Participant {
     first_link: usize,
     links: usize,
-    words: WordTracker,
+    pub(super) words: WordTracker,
 }
 
 /// All simulated participants, their links, payments and books.
@@ -52,28 +50,28 @@ pub(super) struct Load {
     pub(super) now_ns: u64,
     /// Initiators whose payments were answered, for closed loops.
     pub(super) answered: Vec<ParticipantIndex>,
-    run_start_ns: u64,
+    pub(super) run_start_ns: u64,
     utc_origin_ns: u64,
     retry_after_ns: u64,
     links: Vec<Link>,
-    participants: Vec<Participant>,
+    pub(super) participants: Vec<Participant>,
     link_of_connection: Vec<u32>,
     /// Links with something to say.
     dirty: Vec<u32>,
     to_close: Vec<Connection>,
-    payments: PaymentTable,
-    books: Books,
-    habits: BankHabits,
-    wheel: Wheel,
+    pub(super) payments: PaymentTable,
+    pub(super) books: Books,
+    pub(super) habits: BankHabits,
+    pub(super) wheel: Wheel,
     fired: Vec<Due>,
     /// Payments whose reply is written but not yet handed to the driver.
-    replied: Vec<u32>,
+    pub(super) replied: Vec<u32>,
     /// Payments before this one were looked at for being overdue.
     overdue_from: u32,
     overdue: Vec<(u32, u64)>,
-    outcomes: Outcomes,
+    pub(super) outcomes: Outcomes,
     /// Payments that expired though their bank said yes: a Reversal of each must still come.
-    reversals_awaited: u64,
+    pub(super) reversals_awaited: u64,
     maintenance: u32,
     established: usize,
     connecting: usize,
@@ -246,7 +244,7 @@ impl Load {
 
     /// An established link of the participant; several take turns by the payment's number.
     #[inline]
-    fn link_of(&self, participant: ParticipantIndex, number: u32) -> Option<usize> {
+    pub(super) fn link_of(&self, participant: ParticipantIndex, number: u32) -> Option<usize> {
         let participant = &self.participants[participant.index()];
         (0..participant.links)
             .map(|turn| participant.first_link + (number as usize + turn) % participant.links)
@@ -254,7 +252,7 @@ impl Load {
     }
 
     #[inline]
-    fn write<F: Frame>(&mut self, link: usize, frame: &F) {
+    pub(super) fn write<F: Frame>(&mut self, link: usize, frame: &F) {
         self.links[link].pending.extend_from_slice(bytemuck::bytes_of(frame));
         self.mark(link);
     }
@@ -510,233 +508,6 @@ impl Load {
             | Template::Inquiry => return Err(SessionEnd::Unexpected(template)),
         }
         Ok(())
-    }
-
-    // ── the institution ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    #[inline]
-    fn on_answer(&mut self, institution: ParticipantIndex, answer: &Answer) {
-        if answer.word != 0 && !self.participants[institution.index()].words.take(answer.word) {
-            return;
-        }
-        let (Some(number), Some(code)) = (self.payments.number(answer.id), Code::from_u8(answer.code)) else {
-            self.outcomes.find(|| {
-                format!(
-                    "an answer with code {} about {}, which is not of this run",
-                    answer.code, answer.id
-                )
-            });
-            return;
-        };
-        let record = *self.payments.get(number);
-        if record.initiator != institution {
-            self.outcomes
-                .find(|| format!("participant {institution} got the answer about {}", answer.id));
-            return;
-        }
-        match code {
-            Code::InProgress => {
-                self.outcomes.in_progress += 1;
-                return;
-            }
-            Code::NotTaken | Code::AskedTooOften => {
-                self.outcomes.not_taken += 1;
-                self.wheel.set(self.now_ns + NOT_TAKEN_RETRY_NS, Due::Retry(number));
-                return;
-            }
-            _final => {}
-        }
-        if answer.flags & AnswerFlags::DUPLICATE != 0 {
-            self.outcomes.stored += 1;
-        }
-        if record.is_answered() {
-            let is_repetition = answer.flags & (AnswerFlags::DUPLICATE | AnswerFlags::RETRANSMITTED) != 0;
-            if !is_repetition || record.code != answer.code {
-                self.outcomes.find(|| {
-                    format!(
-                        "{}: a second final answer, code {}, after code {}",
-                        answer.id, answer.code, record.code
-                    )
-                });
-            }
-            return;
-        }
-        self.close_payment(number, &record, code, answer);
-    }
-
-    #[inline]
-    fn close_payment(&mut self, number: u32, record: &PaymentRecord, code: Code, answer: &Answer) {
-        if code == Code::Committed {
-            if answer.amount_minor != record.amount_minor {
-                self.outcomes.find(|| {
-                    format!(
-                        "{}: committed over {} minor units, asked for {}",
-                        answer.id, answer.amount_minor, record.amount_minor
-                    )
-                });
-            }
-            self.books
-                .of(record.initiator)
-                .credit(answer.window, answer.amount_minor);
-        }
-        self.payments.get_mut(number).code = answer.code;
-        if code == Code::BankTimeout && record.bank == BankState::Yes {
-            self.reversals_awaited += 1;
-        }
-        self.answered.push(record.initiator);
-        let held_ns = match record.bank {
-            BankState::Unknown | BankState::Holding | BankState::RefusedForEver => 0,
-            BankState::Yes | BankState::No | BankState::Reversed => record.bank_ns,
-        };
-        self.outcomes.note_final(FinalAnswer {
-            at_ns: self.now_ns - self.run_start_ns,
-            latency_ns: self.now_ns.saturating_sub(record.intended_ns),
-            held_ns,
-            code,
-            state: PaymentState::from_u8(answer.state),
-            provoked: record.provoked(),
-        });
-    }
-
-    // ── the bank ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    #[inline]
-    fn on_request(&mut self, bank: ParticipantIndex, request: &PaymentRequest) {
-        let body = &request.body;
-        let Some(number) = self.payments.number(body.id) else {
-            self.outcomes
-                .find(|| format!("bank {bank} got a request about {}, which is not of this run", body.id));
-            return;
-        };
-        let now_ns = self.now_ns;
-        let record = self.payments.get_mut(number);
-        if record.responder != bank || record.amount_minor != body.amount_minor {
-            self.outcomes.find(|| {
-                format!(
-                    "bank {bank} got the request {} over {} minor units, which is not what was asked for",
-                    body.id, body.amount_minor
-                )
-            });
-            return;
-        }
-        match record.bank {
-            BankState::Unknown => {
-                record.bank = BankState::Holding;
-                record.bank_ns = now_ns;
-                let delay_ns = self.habits.verdict(bank, number).delay_ns;
-                if delay_ns == 0 {
-                    self.say_word(number);
-                } else {
-                    self.wheel.set(now_ns + delay_ns, Due::Reply(number));
-                }
-            }
-            BankState::RefusedForEver => {
-                self.write_word(bank, number, Regarding::Request, BankWord::No(Code::BankDeclined));
-            }
-            BankState::Holding | BankState::Yes | BankState::No | BankState::Reversed => {
-                self.outcomes
-                    .find(|| format!("bank {bank} got the request {} twice", body.id));
-            }
-        }
-    }
-
-    /// The bank has made up its mind: it books, and says so.
-    #[inline]
-    fn say_word(&mut self, number: u32) {
-        let record = self.payments.get(number);
-        // A status request may have had the word already.
-        if record.bank == BankState::Holding {
-            let bank = record.responder;
-            let word = self.decide(bank, number);
-            self.write_word(bank, number, Regarding::Request, word);
-        }
-    }
-
-    #[inline]
-    fn decide(&mut self, bank: ParticipantIndex, number: u32) -> BankWord {
-        let refusal = self.habits.verdict(bank, number).refusal;
-        let record = self.payments.get_mut(number);
-        self.replied.push(number);
-        match refusal {
-            None => {
-                record.bank = BankState::Yes;
-                if record.code == Code::BankTimeout as u8 {
-                    self.reversals_awaited += 1;
-                }
-                self.books.of(bank).debit(record.amount_minor);
-                BankWord::Yes
-            }
-            Some(code) => {
-                record.bank = BankState::No;
-                BankWord::No(code)
-            }
-        }
-    }
-
-    #[inline]
-    fn write_word(&mut self, bank: ParticipantIndex, number: u32, regarding: Regarding, word: BankWord) {
-        // Without a link the word is not said; the switch will ask.
-        if let Some(link) = self.link_of(bank, number) {
-            let (id, amount_minor) = (self.payments.id(number), self.payments.get(number).amount_minor);
-            let reply = self.payments.reply(id, amount_minor, regarding, word);
-            self.write(link, &reply);
-        }
-    }
-
-    fn on_status_request(&mut self, link: usize, bank: ParticipantIndex, request: &StatusRequest) {
-        let word = match self.known(bank, request.id) {
-            None => BankWord::NeverSeen,
-            Some(number) => match self.payments.get(number).bank {
-                BankState::Unknown => {
-                    self.payments.get_mut(number).bank = BankState::RefusedForEver;
-                    BankWord::NeverSeen
-                }
-                BankState::RefusedForEver => BankWord::NeverSeen,
-                BankState::Holding => self.decide(bank, number),
-                BankState::Yes => BankWord::Yes,
-                BankState::No | BankState::Reversed => {
-                    let refusal = self.habits.verdict(bank, number).refusal;
-                    BankWord::No(refusal.unwrap_or(Code::BankDeclined))
-                }
-            },
-        };
-        let reply = self
-            .payments
-            .reply(request.id, request.amount_minor, Regarding::Status, word);
-        self.write(link, &reply);
-    }
-
-    fn on_reversal(&mut self, link: usize, bank: ParticipantIndex, reversal: &Reversal) {
-        if reversal.word != 0 && !self.participants[bank.index()].words.take(reversal.word) {
-            return;
-        }
-        if let Some(number) = self.known(bank, reversal.id) {
-            let record = self.payments.get_mut(number);
-            match record.bank {
-                BankState::Yes => {
-                    record.bank = BankState::Reversed;
-                    if record.code == Code::BankTimeout as u8 {
-                        self.reversals_awaited -= 1;
-                    }
-                    self.books.of(bank).reverse(record.amount_minor);
-                }
-                BankState::Unknown | BankState::Holding => record.bank = BankState::RefusedForEver,
-                BankState::No | BankState::RefusedForEver | BankState::Reversed => {}
-            }
-        }
-        let reply = self.payments.reply(
-            reversal.id,
-            reversal.amount_minor,
-            Regarding::Reversal,
-            BankWord::Acknowledged,
-        );
-        self.write(link, &reply);
-    }
-
-    /// The payment's number, when it is one that this bank may be asked about.
-    fn known(&self, bank: ParticipantIndex, id: PaymentId) -> Option<u32> {
-        let number = self.payments.number(id)?;
-        (self.payments.get(number).responder == bank).then_some(number)
     }
 
     fn link_at(&self, connection: Connection) -> Option<usize> {

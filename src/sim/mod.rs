@@ -4,6 +4,7 @@
 //! what passes over its links, and nothing else, so that holding them against the switch proves something. Payments
 //! come from a [`Workload`]: a flood, a fixed rate, New Year's Eve, or a file of the user's own.
 
+mod answers;
 mod bank;
 mod books;
 mod engine;
@@ -12,6 +13,7 @@ mod load;
 mod outcome;
 mod payment;
 mod random;
+mod replies;
 mod session;
 #[cfg(test)]
 mod tests;
