@@ -134,7 +134,7 @@ fn timers_fire_in_the_order_of_deadline_and_id() {
             terms.doubt_ns = 4 * SECOND;
         }
     });
-    let mut send = |script: &mut Script, serial: u64, responder: u16| {
+    let send = |script: &mut Script, serial: u64, responder: u16| {
         let mut body = script.body(responder, 10);
         body.id = PaymentId::new(TODAY, ParticipantIndex(INSTITUTION), 0, serial);
         assert_eq!(script.send(&body), [Said::Forward(responder)]);
