@@ -67,9 +67,10 @@ impl Reversals {
 }
 
 impl ReversalObject {
-    /// Counts an attempt at `now`; gives when to try again, or `None` when it has become Manual.
+    /// Counts an attempt at `now`; gives when to try again, or `None` when it has become Manual. The first attempt is
+    /// always made: a Reversal raised by a timer that fires a day late must still reach its bank.
     pub(super) fn attempt(&mut self, now: UtcNanos) -> Option<UtcNanos> {
-        if now.since(self.raised) >= MANUAL_AFTER_NS {
+        if self.attempts > 0 && now.since(self.raised) >= MANUAL_AFTER_NS {
             self.state = ReversalState::Manual;
             return None;
         }

@@ -220,6 +220,15 @@ fn a_reversal_nobody_takes_for_a_day_becomes_manual() {
 }
 
 #[test]
+fn a_reversal_that_falls_due_in_a_day_of_silence_is_sent_when_the_silence_ends() {
+    let mut script = Script::new();
+    script.debit(BANK, 100);
+    let said = script.after_seconds(24 * 3_600 + 60).tick();
+    assert_eq!(said.last(), Some(&reversal(1)), "{said:?}");
+    assert_eq!(script.engine.snapshot().reversals_open, [1, 0]);
+}
+
+#[test]
 fn a_late_yes_after_the_acknowledgement_raises_the_reversal_again_with_one_chain_of_attempts() {
     let mut script = Script::new();
     let payment = expired(&mut script);
