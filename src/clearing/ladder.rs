@@ -31,6 +31,8 @@ impl Engine {
             let record = &mut self.payments[index];
             record.expiry_or_window = expiry.0;
             record.attempts = 0;
+            // A link's number means nothing beyond the run that gave it: the answer goes by whichever link is up.
+            record.link = LinkId::NONE.0;
             self.enter_doubt(slot, time, out);
         }
     }

@@ -1,7 +1,9 @@
 //! T1, status requests, T2, Reversals, restarts, and the order in which timers fire.
 
-use super::script::{BANK, INSTITUTION, MAXIMUM, OTHER_BANK, START, Said, Script, TODAY, answer, reversal, status};
-use crate::domain::{Code, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos};
+use super::script::{
+    BANK, INSTITUTION, LINK, MAXIMUM, OTHER_BANK, START, Said, Script, TODAY, answer, reversal, status,
+};
+use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos};
 use crate::wire::{Effect, Frame, PaymentBody, StatusRequest, Template};
 
 #[test]
@@ -264,6 +266,28 @@ fn a_restart_asks_anew_about_everything_open_and_about_nothing_else() {
     assert_eq!(script.reserved(BANK), 200, "their cover stays reserved");
     assert_eq!(script.after_seconds(10).tick(), [status(2), status(2)]);
     assert_eq!(script.after_seconds(30).tick(), [status(3), status(3)]);
+}
+
+#[test]
+fn an_answer_after_a_restart_is_not_sent_by_a_link_of_the_run_before() {
+    let mut script = Script::new();
+    let before = script.debit(BANK, 100);
+    script.restart();
+    let after = script.debit(BANK, 100);
+    for (payment, via) in [(before, LinkId::NONE), (after, LINK)] {
+        script.yes(&payment);
+        assert_eq!(answered_via(&script), [via]);
+    }
+    assert_eq!(script.replayed(), script.engine.state_hash());
+}
+
+/// The links by which the last event's answers would best go.
+fn answered_via(script: &Script) -> Vec<LinkId> {
+    let answers = script.effects.iter().filter_map(|effect| match effect {
+        Effect::Frame(frame) if frame.template == Template::Answer => Some(frame.via),
+        Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => None,
+    });
+    answers.collect()
 }
 
 #[test]
