@@ -1,0 +1,443 @@
+//! One journal, two readings of it, and everything that must hold between them.
+
+use std::collections::BTreeMap;
+
+use bytemuck::{Zeroable, bytes_of};
+use clearway::audit::{Auditor, Recomputed, StateCounts, Statement, WindowTotals};
+use clearway::clearing::{Engine, Event, LedgerSnapshot, Outlet};
+use clearway::domain::{
+    Code, Currency, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentState, Position, SECOND, UtcNanos,
+    WindowId, WindowState,
+};
+use clearway::wire::{
+    Answer, AnswerFlags, Effect, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind, ReplyBody, ReplyEvent,
+    ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
+};
+
+use crate::acts::{Act, Change, DAY_NS, Flaw};
+use crate::directory::{HKD, PARTICIPANTS, USD, participant, scheme};
+use crate::told::{Final, Told};
+
+/// 23:50 in Shanghai: ten minutes before the business date turns.
+const EVENING: UtcNanos = UtcNanos(1_795_449_000 * SECOND);
+const LINK: LinkId = LinkId(0x0001_0007);
+
+/// An event as it stands in the journal; the payload in words, so that it is aligned.
+pub(crate) struct Record {
+    kind: RecordKind,
+    time: UtcNanos,
+    words: Vec<u64>,
+    length: usize,
+}
+
+impl Record {
+    fn apply<O: Outlet>(&self, number: u64, engine: &mut Engine, out: &mut O) {
+        let event = Event {
+            kind: self.kind,
+            number,
+            time: self.time,
+            position: number * 256,
+            payload: &bytemuck::cast_slice(&self.words)[..self.length],
+        };
+        engine.apply(&event, out);
+    }
+}
+/// The same events for both, and what both make of them.
+pub(crate) struct Ledgers {
+    pub(crate) engine: Engine,
+    pub(crate) auditor: Auditor,
+    pub(crate) journal: Vec<Record>,
+    pub(crate) time: UtcNanos,
+    sent: Vec<PaymentBody>,
+    told: Told,
+}
+
+impl Ledgers {
+    fn new() -> Self {
+        let mut ledgers = Self {
+            engine: Engine::new(),
+            auditor: Auditor::new(),
+            journal: Vec::new(),
+            time: EVENING,
+            sent: Vec::new(),
+            told: Told::default(),
+        };
+        ledgers.event(RecordKind::Genesis, bytes_of(&scheme()));
+        for index in 0..PARTICIPANTS {
+            ledgers.event(RecordKind::Participant, bytes_of(&participant(index)));
+        }
+        // The second currency's first window is left to the acts.
+        ledgers.window(WindowAction::Open, Currency::CNY, WindowId::NONE);
+        ledgers
+    }
+
+    pub(crate) fn play(acts: &[Act]) -> Self {
+        let mut ledgers = Self::new();
+        for act in acts {
+            ledgers.act(act);
+        }
+        ledgers
+    }
+
+    fn event(&mut self, kind: RecordKind, payload: &[u8]) {
+        let mut words = vec![0u64; payload.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..payload.len()].copy_from_slice(payload);
+        let record = Record {
+            kind,
+            time: self.time,
+            words,
+            length: payload.len(),
+        };
+        let number = self.journal.len() as u64 + 1;
+        let before = self.engine.snapshot();
+        let mut effects = Vec::new();
+        record.apply(number, &mut self.engine, &mut effects);
+        self.auditor.apply(kind, number, self.time, payload);
+        self.journal.push(record);
+        let after = self.engine.snapshot();
+        self.listen(number, &effects, &after);
+        self.check(&after);
+        if kind == RecordKind::Window {
+            check_headroom(&before, &after);
+        }
+    }
+
+    fn listen(&mut self, number: u64, effects: &[Effect], after: &LedgerSnapshot) {
+        for (at, effect) in effects.iter().enumerate() {
+            match effect {
+                Effect::Forward {
+                    slot,
+                    responder,
+                    position,
+                    accepted,
+                    ..
+                } => {
+                    assert_eq!((*position, *accepted), (number * 256, self.time));
+                    let body = self.sent.last().expect("only a request is forwarded");
+                    assert_eq!(*responder, body.responder);
+                    assert!(self.told.forwarded_ids.insert(body.id), "{} forwarded twice", body.id);
+                    assert_eq!(self.told.forwarded.insert(slot.0, body.id), None, "slot {}", slot.0);
+                    let bank = &after.participants[responder.index()];
+                    assert!(
+                        body.currency != Currency::CNY.0 || bank.position + bank.reserved <= bank.cap,
+                        "{} was admitted: {bank:?}",
+                        body.id
+                    );
+                }
+                Effect::Release { slot } => {
+                    assert!(
+                        self.told.forwarded.contains_key(&slot.0),
+                        "slot {} was never given",
+                        slot.0
+                    );
+                    assert!(self.told.released.insert(slot.0), "slot {} released twice", slot.0);
+                }
+                Effect::Frame(frame) => match frame.template {
+                    Template::Answer => {
+                        let answer = Answer::read(&frame.bytes);
+                        self.told.answer(frame.to, &answer);
+                        let expired = answer.code == Code::BankTimeout as u8 && answer.flags == 0;
+                        assert!(
+                            !expired || effects[at..].iter().any(|effect| is_reversal_of(effect, answer.id)),
+                            "{} expired and no Reversal is due",
+                            answer.id
+                        );
+                    }
+                    Template::Reversal => {
+                        let reversal = Reversal::read(&frame.bytes);
+                        if reversal.flags & AnswerFlags::RETRANSMITTED == 0 {
+                            self.told.word(frame.to, reversal.word);
+                        }
+                    }
+                    Template::StatusRequest => {}
+                    other => panic!("the engine does not send {other:?}"),
+                },
+                Effect::Cut { .. } => {}
+            }
+        }
+    }
+
+    /// What must hold after every event.
+    fn check(&self, after: &LedgerSnapshot) {
+        assert_eq!(self.engine.breach(), None);
+        let figures = self.engine.figures();
+        let mut positions = vec![0; after.participants.len()];
+        let mut open = BTreeMap::new();
+        for window in &after.windows {
+            let sum: Position = window.nets.iter().map(|(_, net)| net).sum();
+            assert_eq!(sum, 0, "the nets of {window:?}");
+            *open.entry(window.currency).or_insert(0) += u32::from(window.state == WindowState::Open);
+            if window.state != WindowState::Settled && window.currency == Currency::CNY.0 {
+                for (participant, net) in &window.nets {
+                    positions[participant.index()] += net;
+                }
+            }
+        }
+        assert!(open.values().all(|&count| count == 1), "open windows: {open:?}");
+        let held: Vec<Position> = after.participants.iter().map(|p| p.position).collect();
+        assert_eq!(held, positions, "positions are the nets of the windows not settled");
+        let in_windows: u64 = after.windows.iter().map(|window| window.committed).sum();
+        assert_eq!(in_windows, figures.committed);
+        let finals = figures.committed + figures.declined + figures.expired + figures.rejected;
+        assert_eq!(
+            self.told.answered.len() as u64,
+            finals,
+            "each final payment was answered"
+        );
+        let places = self.told.forwarded.len() - self.told.released.len();
+        assert_eq!(
+            places as u64,
+            figures.open(),
+            "each open payment holds a place, and no other does"
+        );
+        assert_eq!(figures.accepted, self.told.forwarded.len() as u64);
+    }
+
+    fn request(&mut self, body: PaymentBody) {
+        self.sent.push(body);
+        let mut event = RequestEvent::zeroed();
+        event.stamp.link = LINK.0;
+        event.body = body;
+        self.event(RecordKind::Request, bytes_of(&event));
+    }
+
+    fn window(&mut self, action: WindowAction, currency: Currency, window: WindowId) {
+        self.event(
+            RecordKind::Window,
+            bytes_of(&WindowEvent::new(action, currency, window)),
+        );
+    }
+
+    fn nth(&self, nth: usize) -> Option<PaymentBody> {
+        (!self.sent.is_empty()).then(|| self.sent[nth % self.sent.len()])
+    }
+
+    fn inquire(&self, id: PaymentId) -> InquiryAnswer {
+        InquiryAnswer::read(&self.engine.inquire(id.originator(), LINK, id, 0).bytes)
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Request {
+                initiator,
+                responder,
+                amount,
+                currency,
+                kind,
+                day,
+            } => {
+                let date = UtcNanos(self.time.0 - 2 * DAY_NS + day * DAY_NS).business_date();
+                let mut body = PaymentBody::zeroed();
+                body.id = PaymentId::new(date, ParticipantIndex(initiator), 0, self.journal.len() as u64);
+                body.amount_minor = amount;
+                body.currency = currency.0;
+                body.kind = kind;
+                body.scene = 1;
+                body.responder = ParticipantIndex(responder);
+                self.request(body);
+            }
+            Act::Again { nth, change } => {
+                if let Some(mut body) = self.nth(nth) {
+                    match change {
+                        Change::Nothing => {}
+                        Change::Flags => body.flags ^= RequestFlags::POSSIBLE_RESEND,
+                        Change::Amount => body.amount_minor += 1,
+                        Change::Responder => body.responder.0 ^= 1,
+                        Change::Created => body.created_ns += 1,
+                    }
+                    self.request(body);
+                }
+            }
+            Act::Reply {
+                nth,
+                regarding,
+                outcome,
+                code,
+                flaw,
+            } => {
+                if let Some(sent) = self.nth(nth) {
+                    let mut event = ReplyEvent::zeroed();
+                    event.sender = sent.responder.0;
+                    event.body = ReplyBody::zeroed();
+                    event.body.id = sent.id;
+                    event.body.amount_minor = sent.amount_minor;
+                    event.body.currency = sent.currency;
+                    event.body.regarding = regarding;
+                    event.body.outcome = outcome;
+                    event.body.code = if outcome == ReplyOutcome::No as u8 { code } else { 0 };
+                    match flaw {
+                        Flaw::None => {}
+                        Flaw::Sender => event.sender ^= 1,
+                        Flaw::Amount => event.body.amount_minor += 1,
+                        Flaw::Currency => event.body.currency = USD.0,
+                        Flaw::Id => event.body.id.low += 1 << 32,
+                    }
+                    self.event(RecordKind::Reply, bytes_of(&event));
+                }
+            }
+            Act::NotSent { nth, code } => {
+                // Dispatch reports only what it was given: a payment that the ledger knows.
+                if let Some(sent) = self.nth(nth)
+                    && self.inquire(sent.id).state != 0
+                {
+                    self.event(RecordKind::NotSent, bytes_of(&NotSentEvent::new(sent.id, code)));
+                }
+            }
+            Act::Pass { millis } => self.time = self.time.plus(millis * MILLISECOND),
+            Act::Tick => self.event(RecordKind::Tick, &[]),
+            Act::Restart => self.event(RecordKind::Restart, &[]),
+            Act::Window { action, nth, currency } => {
+                let windows = self.engine.snapshot().windows;
+                self.window(action, currency, windows[nth % windows.len()].id);
+            }
+        }
+    }
+
+    /// Lets every timer run out, so that every payment becomes final, and closes the windows.
+    fn wait_for_the_end(&mut self) {
+        self.time = self.time.plus(300 * SECOND);
+        self.event(RecordKind::Tick, &[]);
+        for currency in [Currency::CNY, HKD] {
+            self.window(WindowAction::Close, currency, WindowId::NONE);
+        }
+        assert_eq!(self.engine.figures().open(), 0, "T2 ends every payment");
+        let snapshot = self.engine.snapshot();
+        assert!(snapshot.participants.iter().all(|p| p.reserved == 0), "{snapshot:?}");
+    }
+
+    /// What the engine says of itself.
+    fn statement(&self) -> Statement {
+        let (snapshot, figures) = (self.engine.snapshot(), self.engine.figures());
+        Statement {
+            events: snapshot.event_number,
+            payments: StateCounts {
+                accepted: figures.accepted,
+                reserved: figures.reserved,
+                in_doubt: figures.in_doubt,
+                committed: figures.committed,
+                declined: figures.declined,
+                expired: figures.expired,
+                rejected: figures.rejected,
+            },
+            positions: snapshot.participants.iter().map(|p| p.position).collect(),
+            reserved: snapshot.participants.iter().map(|p| p.reserved).collect(),
+            windows: snapshot
+                .windows
+                .into_iter()
+                .map(|window| WindowTotals {
+                    id: window.id,
+                    currency: Currency(window.currency),
+                    state: window.state,
+                    committed: window.committed,
+                    gross_minor: window.gross,
+                    nets: window.nets.into_iter().map(|(index, net)| (index.0, net)).collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Where the two differ, and what the auditor found; empty = nowhere and nothing.
+    pub(crate) fn differences(&self) -> Vec<String> {
+        let recomputed = self.auditor.clone().finish();
+        let mut differences = recomputed.findings.clone();
+        differences.extend(recomputed.differences(&self.statement()));
+        let (ours, theirs) = (self.counts(), counts(&recomputed));
+        if ours != theirs {
+            differences.push(format!("counts: the engine has {ours:?}, the auditor {theirs:?}"));
+        }
+        differences
+    }
+
+    /// The engine's counts in the auditor's terms.
+    pub(crate) fn counts(&self) -> Counts {
+        let figures = self.engine.figures();
+        let by_code = (0u8..).zip(figures.by_code).filter(|(_, count)| *count > 0).collect();
+        Counts {
+            by_code,
+            repeated: figures.duplicates,
+            reused: figures.ids_reused,
+            dates_not_open: figures.dates_not_open,
+            refused_replies: figures.replies_refused,
+            late_words: figures.late_words,
+            conflicts: figures.conflicts,
+        }
+    }
+
+    /// A second engine that is told the same events and says nothing has the same state.
+    fn check_replay(&self) {
+        let mut engine = Engine::new();
+        for (number, record) in (1..).zip(&self.journal) {
+            record.apply(number, &mut engine, &mut ());
+        }
+        assert_eq!(engine.state_hash(), self.engine.state_hash());
+    }
+
+    /// What an initiator was told is what the ledger says, and every word can be told again.
+    fn check_words(&self) {
+        for (id, told) in &self.told.answered {
+            let now = self.inquire(*id);
+            let now = Final {
+                code: now.code,
+                state: now.state,
+                window: now.window,
+                final_ns: now.final_ns,
+            };
+            assert_eq!(now, *told, "payment {id} left its final state");
+            assert!(PaymentState::from_u8(told.state).is_some_and(PaymentState::is_final));
+        }
+        for (participant, &words) in (0u16..).map(ParticipantIndex).zip(&self.told.words) {
+            assert_eq!(self.engine.next_word(participant), words + 1);
+            for word in 1..=words {
+                assert!(self.engine.word_again(participant, LINK, word).is_some());
+            }
+        }
+    }
+
+    pub(crate) fn check_all(&mut self) {
+        assert_eq!(self.differences(), Vec::<String>::new());
+        self.wait_for_the_end();
+        assert_eq!(self.differences(), Vec::<String>::new());
+        self.check_words();
+        self.check_replay();
+    }
+}
+
+/// What is counted besides payments by state.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Counts {
+    pub(crate) by_code: BTreeMap<u8, u64>,
+    pub(crate) repeated: u64,
+    pub(crate) reused: u64,
+    pub(crate) dates_not_open: u64,
+    pub(crate) refused_replies: u64,
+    pub(crate) late_words: u64,
+    pub(crate) conflicts: u64,
+}
+
+fn counts(recomputed: &Recomputed) -> Counts {
+    let unremembered = |code: Code| recomputed.unremembered.get(&(code as u8)).copied().unwrap_or(0);
+    Counts {
+        by_code: recomputed.by_code.clone(),
+        repeated: recomputed.duplicates + unremembered(Code::InProgress),
+        reused: unremembered(Code::IdReused),
+        dates_not_open: unremembered(Code::DateNotOpen),
+        refused_replies: recomputed.unentitled_replies,
+        late_words: recomputed.late_replies,
+        conflicts: recomputed.conflicts,
+    }
+}
+
+/// Nothing that happens to a window changes what a participant may still owe.
+fn check_headroom(before: &LedgerSnapshot, after: &LedgerSnapshot) {
+    for (before, after) in before.participants.iter().zip(&after.participants) {
+        assert_eq!(before.cap - before.position, after.cap - after.position);
+        assert_eq!(before.cover - before.position, after.cover - after.position);
+    }
+}
+
+fn is_reversal_of(effect: &Effect, id: PaymentId) -> bool {
+    match effect {
+        Effect::Frame(frame) => frame.template == Template::Reversal && Reversal::read(&frame.bytes).id == id,
+        Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => false,
+    }
+}

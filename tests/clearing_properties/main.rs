@@ -1,0 +1,123 @@
+//! The engine and the auditor are two readings of the same rules that share no code. Whatever the events, both must come
+//! to the same ledger, and no event may break an invariant.
+//!
+//! `PROPTEST_CASES` sets how many evenings are made up. A shrunk counterexample becomes a test with a name, beside the
+//! code that was at fault.
+
+mod acts;
+mod directory;
+mod ledgers;
+mod told;
+
+use std::collections::BTreeSet;
+
+use bytemuck::bytes_of;
+use clearway::domain::{Code, Currency, Kind, WindowId};
+use clearway::wire::{RecordKind, Regarding, ReplyOutcome, WindowAction, WindowEvent};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use crate::acts::{Act, Flaw, acts};
+use crate::directory::INSTITUTIONS;
+use crate::ledgers::Ledgers;
+
+const CASES: u32 = 512;
+
+fn config() -> ProptestConfig {
+    let asked_for = ProptestConfig::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => asked_for.cases,
+        None => CASES,
+    };
+    ProptestConfig {
+        cases,
+        // A shrunk case is kept as a test with a name, not as a seed.
+        failure_persistence: None,
+        ..asked_for
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn engine_and_auditor_come_to_the_same_ledger_and_no_event_breaks_an_invariant(acts in acts()) {
+        Ledgers::play(&acts).check_all();
+    }
+}
+
+#[test]
+fn the_acts_made_up_reach_every_state_and_every_answer() {
+    let mut runner = TestRunner::deterministic();
+    let mut codes = BTreeSet::new();
+    let mut reached = [0; 8];
+    let mut windows = BTreeSet::new();
+    for _ in 0..96 {
+        let acts = acts().new_tree(&mut runner).expect("acts can be made up").current();
+        let ledgers = Ledgers::play(&acts);
+        let (figures, counts) = (ledgers.engine.figures(), ledgers.counts());
+        codes.extend(counts.by_code.keys().copied());
+        let now = [
+            figures.reserved,
+            figures.in_doubt,
+            counts.repeated,
+            counts.reused,
+            counts.dates_not_open,
+            counts.refused_replies,
+            counts.late_words,
+            counts.conflicts,
+        ];
+        for (sum, count) in reached.iter_mut().zip(now) {
+            *sum += count;
+        }
+        windows.extend(ledgers.engine.snapshot().windows.iter().map(|window| window.state));
+    }
+    let rules = [
+        Code::Committed,
+        Code::UnknownParticipant,
+        Code::KindNotPermitted,
+        Code::OnUs,
+        Code::AmountInvalid,
+        Code::OverSchemeMaximum,
+        Code::OverAgreedLimit,
+        Code::CoverExceeded,
+        Code::CurrencyNotOpen,
+        Code::BankDeclined,
+        Code::BankTimeout,
+        Code::LinkDown,
+        Code::OverLinkCapacity,
+    ];
+    for code in rules {
+        assert!(codes.contains(&(code as u8)), "{code:?} is never reached: {codes:?}");
+    }
+    assert!(reached.iter().all(|&count| count > 0), "{reached:?}");
+    assert_eq!(windows.len(), 5, "{windows:?}");
+}
+
+#[test]
+fn an_event_that_only_one_of_the_two_is_told_shows_as_a_difference() {
+    let debit = Act::Request {
+        initiator: 0,
+        responder: INSTITUTIONS,
+        amount: 100,
+        currency: Currency::CNY,
+        kind: Kind::Debit as u8,
+        day: 2,
+    };
+    let yes = Act::Reply {
+        nth: 0,
+        regarding: Regarding::Request as u8,
+        outcome: ReplyOutcome::Yes as u8,
+        code: 0,
+        flaw: Flaw::None,
+    };
+    let mut ledgers = Ledgers::play(&[debit, yes]);
+    ledgers.check_all();
+    let number = ledgers.journal.len() as u64 + 1;
+    let close = WindowEvent::new(WindowAction::Close, Currency::CNY, WindowId::NONE);
+    ledgers
+        .auditor
+        .apply(RecordKind::Window, number, ledgers.time, bytes_of(&close));
+    assert_ne!(ledgers.differences(), Vec::<String>::new());
+}
