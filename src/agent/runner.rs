@@ -138,6 +138,7 @@ pub fn spawn(
     stop: StopFlag,
 ) -> std::io::Result<AgentThread> {
     let class = Arc::new(AtomicU8::new(0));
+    let (placed, is_placed) = std::sync::mpsc::sync_channel(1);
     // Thread names hold 15 bytes.
     let name: String = agent.role_name().chars().take(15).collect();
     let thread = {
@@ -147,6 +148,7 @@ pub fn spawn(
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             class.store(placement.class.apply_to_current_thread() as u8, Ordering::Release);
+            let _ = placed.send(());
             let result = agent
                 .on_start()
                 .and_then(|()| duty_cycle(&mut *agent, placement.idle, &wakeup, &stop));
@@ -157,6 +159,8 @@ pub fn spawn(
             result
         })?
     };
+    // What the thread was given is known when this returns.
+    let _ = is_placed.recv();
     Ok(AgentThread {
         thread,
         wakeup,

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -15,7 +16,10 @@ use super::{CliError, Verdict};
 use crate::agent::process;
 use crate::io::BackendChoice;
 use crate::measure::bench::{BenchPlan, Offer, bench};
+use crate::measure::idle::{CORE_PERCENT_MAX, idle};
 use crate::measure::limits::{self, LimitsOptions, LimitsReport};
+use crate::measure::run::{RunError, this_program};
+use crate::measure::switch_child::SwitchPlan;
 use crate::measure::{machine, relay};
 use crate::sim::Skew;
 
@@ -31,6 +35,7 @@ enum What {
     Flood(FloodArgs),
     Paced(PacedArgs),
     Limits(LimitsArgs),
+    Idle(IdleArgs),
 }
 
 /// As many payments as the switch will take
@@ -132,6 +137,17 @@ struct LimitsArgs {
     json: Option<PathBuf>,
 }
 
+/// What an idle switch costs
+///
+/// Every participant's link is established and heartbeats; no payment is made. All threads of the switch are counted. Exit
+/// code 1 when it takes 2 % of a core or more.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clearway bench idle --seconds 30 --json -")]
+struct IdleArgs {
+    #[command(flatten)]
+    shared: SharedArgs,
+}
+
 /// The relay that limits are measured with, in a process of its own; started by the bench, not by people
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  clearway relay-child uring 539 0")]
@@ -151,6 +167,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Verdict, CliError> {
         }
         What::Paced(paced) => run_bench(Offer::Paced { rate: paced.rate }, &paced.shared),
         What::Limits(limits) => run_limits(limits),
+        What::Idle(idle) => run_idle(&idle.shared),
     }
 }
 
@@ -191,6 +208,42 @@ fn run_bench(offer: Offer, args: &SharedArgs) -> Result<Verdict, CliError> {
     report(args.json.as_deref(), &value, &run_report(&measured))?;
     place.leave();
     Ok(if measured.is_well() {
+        Verdict::Well
+    } else {
+        Verdict::Wrong
+    })
+}
+
+fn run_idle(args: &SharedArgs) -> Result<Verdict, CliError> {
+    let failed = |error: RunError| CliError::Failed(error.to_string());
+    let place = DataPlace::make(args.data.as_deref(), false)?;
+    let plan = SwitchPlan {
+        program: this_program().map_err(failed)?,
+        data: place.path().to_owned(),
+        institutions: args.institutions,
+        banks: args.banks,
+        backend: args.backend,
+        profile: args.profile.clone(),
+        close_every_s: None,
+    };
+    let links = u64::from(args.institutions) + u64::from(args.banks);
+    eprintln!("{links} links, idle, for {} s", args.seconds);
+    let measured = idle(&plan, Duration::from_secs(args.seconds.into())).map_err(failed)?;
+    let value = serde_json::to_value(&measured).map_err(|error| CliError::Failed(error.to_string()))?;
+    let known = |value: Option<f64>| value.map_or("unknown".to_owned(), |value| format!("{value:.2}"));
+    let text = format!(
+        "{} of {links} links established, watched for {:.1} s\n\
+         the switch used {} ms of processor time: {} % of a core (at most {CORE_PERCENT_MAX} %)\n\
+         {} system calls for I/O\n",
+        measured.links,
+        measured.seconds,
+        known(measured.cpu_ms),
+        known(measured.core_percent),
+        measured.system_calls,
+    );
+    report(args.json.as_deref(), &value, &text)?;
+    place.leave();
+    Ok(if measured.is_well(links) {
         Verdict::Well
     } else {
         Verdict::Wrong

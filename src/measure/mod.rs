@@ -2,6 +2,7 @@
 
 pub mod audit_run;
 pub mod bench;
+pub mod idle;
 pub mod limits;
 pub mod machine;
 pub mod primitives;

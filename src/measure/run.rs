@@ -23,7 +23,7 @@ use crate::sim::{
 };
 
 /// How long all links may take to come up.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest silence of a simulated link, milliseconds.
 const KEEPALIVE_MS: u32 = 5_000;
 /// An institution without an answer asks again after this long.
@@ -189,15 +189,7 @@ impl<'scope, W: Workload + Send + 'scope> LoadThread<'scope, W> {
         let core = (cores.len() > 1).then(|| cores[cores.len() - 1]);
         let participants = switch.participants().to_vec();
         let backend = plan.switch.backend;
-        let options = LoadOptions {
-            address: switch.status().listen,
-            run: run_number(),
-            currency: Currency::CNY,
-            keepalive_ms: KEEPALIVE_MS,
-            retry_after: RETRY_AFTER,
-            grace: GRACE,
-            idle: Idle::Sleep,
-        };
+        let options = load_options(switch);
         let (step, steps) = sync_channel(1);
         let (go, gone_on) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -263,7 +255,20 @@ fn reach(step: &SyncSender<()>, go: &Receiver<Idle>, engine: &mut LoadEngine) ->
     }
 }
 
-fn open_driver(backend: BackendChoice, links: usize) -> Result<Box<dyn Driver>, RunError> {
+/// How every load is set up.
+pub(super) fn load_options(switch: &SwitchChild) -> LoadOptions {
+    LoadOptions {
+        address: switch.status().listen,
+        run: run_number(),
+        currency: Currency::CNY,
+        keepalive_ms: KEEPALIVE_MS,
+        retry_after: RETRY_AFTER,
+        grace: GRACE,
+        idle: Idle::Sleep,
+    }
+}
+
+pub(super) fn open_driver(backend: BackendChoice, links: usize) -> Result<Box<dyn Driver>, RunError> {
     let wakeup = Wakeup::new().map_err(|error| RunError::Host {
         what: "make the load's wake-up",
         error,

@@ -104,6 +104,9 @@ pub struct SwitchStatus {
     pub journal: JournalFigures,
     /// System calls so far.
     pub system_calls: u64,
+    /// Links established.
+    #[serde(default)]
+    pub links: u64,
     /// Events applied.
     #[serde(default)]
     pub events: u64,
