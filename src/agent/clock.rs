@@ -81,12 +81,6 @@ pub fn wall_clock() -> UtcNanos {
     UtcNanos(read(libc::CLOCK_REALTIME))
 }
 
-/// Processor time the calling thread has used.
-#[must_use]
-pub fn thread_cpu_time() -> std::time::Duration {
-    std::time::Duration::from_nanos(read(libc::CLOCK_THREAD_CPUTIME_ID))
-}
-
 #[inline]
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
