@@ -6,27 +6,20 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::counters::{LinkCounters, add, sub};
-use super::door;
 use super::outgoing::Outgoing;
-use super::session::{Identity, Session, SessionEvent, SessionTimes};
+use super::session::{Session, SessionTimes};
 use crate::agent::{Agent, AgentError, Bucket, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
 use crate::config::Directory;
-use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, Role, SchemeCode, UtcNanos};
-use crate::io::{BufferGroup, BufferShare, Completion, Connection, Driver, HEADROOM};
+use crate::domain::{LinkId, MILLISECOND, ParticipantIndex, UtcNanos};
+use crate::io::{BufferShare, Completion, Connection, Driver};
 use crate::journal::{Positions, TailView};
-use crate::wire::{
-    BufferRef, FRAME_BYTES_MAX, FrameRun, InquiryAnswer, Intake, LinkChange, Outbound, OutboundKind, PaymentRequest,
-    Query, Template, TerminateCode, decode,
-};
+use crate::wire::{FRAME_BYTES_MAX, FrameRun, Intake, LinkChange, Outbound, Query, TerminateCode};
 
-/// Bytes a link may leave unread beside what its contract lets the switch send.
-const BACKLOG_SLACK_BYTES: usize = 256 * 1024;
-/// Outbound entries taken per duty cycle.
-const OUTBOUND_BATCH: usize = 8_192;
 /// Credit and RetransmitRequest frames a second that a link may send: each makes work for another stage.
 const SESSION_REQUESTS_PER_SECOND: u32 = 1_000;
-/// Session clocks are looked at no more often than this.
-const TIMER_GRAIN_NS: u64 = 50 * MILLISECOND;
+
+/// Bytes a link may leave unread beside what its contract lets the switch send.
+pub(super) const BACKLOG_SLACK_BYTES: usize = 256 * 1024;
 
 /// Limits of one link agent.
 #[derive(Clone, Copy, Debug)]
@@ -92,69 +85,53 @@ pub struct LinkAgentParts {
 
 /// The link agent.
 pub struct LinkAgent {
-    parts: LinkAgentParts,
-    links: Vec<Option<Link>>,
-    generations: Vec<u16>,
-    completions: Vec<Completion>,
+    pub(super) parts: LinkAgentParts,
+    pub(super) links: Vec<Option<Link>>,
+    pub(super) generations: Vec<u16>,
+    pub(super) completions: Vec<Completion>,
     /// Which link each receive buffer that is out came on.
-    buffer_links: Vec<LinkId>,
-    deferred: VecDeque<FrameRun>,
-    deferred_priority: VecDeque<Intake>,
-    deferred_changes: VecDeque<LinkChange>,
-    deferred_queries: VecDeque<Query>,
-    dirty: Vec<u32>,
-    inquiry_budgets: Vec<Bucket>,
-    half_open: usize,
-    timers_due: UtcNanos,
-    now: UtcNanos,
+    pub(super) buffer_links: Vec<LinkId>,
+    pub(super) deferred: VecDeque<FrameRun>,
+    pub(super) deferred_priority: VecDeque<Intake>,
+    pub(super) deferred_changes: VecDeque<LinkChange>,
+    pub(super) deferred_queries: VecDeque<Query>,
+    pub(super) dirty: Vec<u32>,
+    pub(super) inquiry_budgets: Vec<Bucket>,
+    pub(super) half_open: usize,
+    pub(super) timers_due: UtcNanos,
+    pub(super) now: UtcNanos,
 }
 
-struct Link {
-    id: LinkId,
-    session: Session,
-    outgoing: Outgoing,
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    pub(super) session: Session,
+    pub(super) outgoing: Outgoing,
     /// The unfinished end of what was received.
-    carry: [u8; FRAME_BYTES_MAX],
-    carry_bytes: u8,
+    pub(super) carry: [u8; FRAME_BYTES_MAX],
+    pub(super) carry_bytes: u8,
     /// Receive buffers out for this link.
-    buffers_held: u16,
-    receiving: bool,
-    dirty: bool,
-    closing: bool,
-    standing: Standing,
+    pub(super) buffers_held: u16,
+    pub(super) receiving: bool,
+    pub(super) dirty: bool,
+    pub(super) closing: bool,
+    pub(super) standing: Standing,
     /// Negotiated, and so counted among its participant's links.
-    counted: Option<ParticipantIndex>,
-    in_flight: u32,
-    intake_rate: Bucket,
-    session_rate: Bucket,
-    backlog_bytes_max: usize,
+    pub(super) counted: Option<ParticipantIndex>,
+    pub(super) in_flight: u32,
+    pub(super) intake_rate: Bucket,
+    pub(super) session_rate: Bucket,
+    pub(super) backlog_bytes_max: usize,
 }
 
 /// How a link counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     /// Not established yet: bounded for the whole agent.
     HalfOpen,
     /// Dispatch knows it.
     Up,
     /// Not counted any more.
     Gone,
-}
-
-/// Frames of one class found back to back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RunClass {
-    Requests,
-    Replies,
-}
-
-/// A run being walked. It keeps whose it is, because a frame behind it may end the link.
-#[derive(Clone, Copy)]
-struct OpenRun {
-    class: RunClass,
-    from: usize,
-    link: LinkId,
-    participant: ParticipantIndex,
 }
 
 impl LinkAgent {
@@ -192,7 +169,7 @@ impl LinkAgent {
         LinkId::new(slot as u16, self.generations[connection.0 as usize])
     }
 
-    fn connection_of(&self, link: LinkId) -> Option<u32> {
+    pub(super) fn connection_of(&self, link: LinkId) -> Option<u32> {
         let local = link
             .slot()
             .checked_sub(self.parts.index as usize * self.parts.connections_max)?;
@@ -269,604 +246,6 @@ impl LinkAgent {
             sub(&self.parts.counters.connections, 1);
         }
     }
-
-    fn received(&mut self, connection: Connection, buffer: u16, length: u32) {
-        self.parts.share.received(buffer);
-        self.buffer_links[buffer as usize] = LinkId::NONE;
-        let at = connection.0 as usize;
-        let Some(link) = self.links[at].as_mut().filter(|link| !link.closing) else {
-            self.parts.share.let_go(buffer);
-            return;
-        };
-        link.buffers_held += 1;
-        self.buffer_links[buffer as usize] = link.id;
-        let carried = usize::from(link.carry_bytes);
-        if carried > 0 {
-            self.parts.share.join(buffer, &link.carry[..carried]);
-            link.carry_bytes = 0;
-        }
-        if link.receiving && link.buffers_held > self.parts.limits.buffers_per_link_max {
-            link.receiving = false;
-            self.parts.driver.set_receiving(connection, false);
-        }
-        let share = Arc::clone(&self.parts.share);
-        let (start, end) = (HEADROOM - carried, HEADROOM + length as usize);
-        share.read(buffer, start, end, |bytes| {
-            self.frames(connection, buffer, start, bytes)
-        });
-        share.let_go(buffer);
-    }
-
-    /// Walks the whole frames in `bytes`, which begin at `start` of the buffer.
-    fn frames(&mut self, connection: Connection, buffer: u16, start: usize, bytes: &[u8]) {
-        let at = connection.0 as usize;
-        let mut offset = 0;
-        let mut run: Option<OpenRun> = None;
-        loop {
-            let (template, length) = match decode(&bytes[offset..]) {
-                Ok(Some(found)) => found,
-                Ok(None) => break,
-                Err(error) => {
-                    self.end_run(buffer, start, run.take(), offset);
-                    self.cut(connection.0, error.into());
-                    return;
-                }
-            };
-            let frame = &bytes[offset..offset + length];
-            let class = match template {
-                Template::PaymentRequest => self.request_at_door(at, frame).then_some(RunClass::Requests),
-                Template::Reply => match self.reply_at_door(at, frame) {
-                    Ok(()) => Some(RunClass::Replies),
-                    Err(code) => {
-                        self.end_run(buffer, start, run.take(), offset);
-                        self.cut(connection.0, code);
-                        return;
-                    }
-                },
-                Template::Negotiate
-                | Template::NegotiationResponse
-                | Template::NegotiationReject
-                | Template::Establish
-                | Template::EstablishmentAck
-                | Template::EstablishmentReject
-                | Template::Sequence
-                | Template::RetransmitRequest
-                | Template::Retransmission
-                | Template::Terminate
-                | Template::Credit
-                | Template::Answer
-                | Template::StatusRequest
-                | Template::Reversal
-                | Template::FinalNotice
-                | Template::Inquiry
-                | Template::InquiryAnswer => {
-                    self.session_frame(connection, template, frame);
-                    None
-                }
-            };
-            let going_on = matches!((&run, class), (Some(running), Some(class)) if running.class == class);
-            if !going_on {
-                self.end_run(buffer, start, run.take(), offset);
-                run = class.and_then(|class| self.begin_run(at, class, offset));
-            }
-            offset += length;
-            if self.links[at].as_ref().is_none_or(|link| link.closing) {
-                self.end_run(buffer, start, run.take(), offset);
-                return;
-            }
-        }
-        self.end_run(buffer, start, run.take(), offset);
-        if let Some(link) = &mut self.links[at] {
-            if offset > 0 {
-                link.session.heard(self.now);
-            }
-            let rest = &bytes[offset..];
-            link.carry[..rest.len()].copy_from_slice(rest);
-            link.carry_bytes = rest.len() as u8;
-        }
-    }
-
-    /// True when the request goes in; else it was refused and answered.
-    #[inline]
-    fn request_at_door(&mut self, at: usize, frame: &[u8]) -> bool {
-        let Some(link) = &mut self.links[at] else { return false };
-        let Some(identity) = link.session.established().copied() else {
-            self.cut(at as u32, TerminateCode::NotEstablished);
-            return false;
-        };
-        if identity.role != Role::Institution {
-            self.cut(at as u32, TerminateCode::UnexpectedFrame);
-            return false;
-        }
-        let request: PaymentRequest = bytemuck::pod_read_unaligned(frame);
-        let verdict = door::check_request(&request.body, identity.participant).and_then(|()| {
-            let taken = self.parts.gate.is_open()
-                && link.in_flight < identity.intake_in_flight_max
-                && link.intake_rate.take(self.now);
-            if taken { Ok(()) } else { Err(Code::NotTaken) }
-        });
-        match verdict {
-            Ok(()) => {
-                link.in_flight += 1;
-                add(&self.parts.counters.requests, 1);
-                true
-            }
-            Err(code) => {
-                let answer = door::refusal(&request, code);
-                link.outgoing
-                    .session_bytes()
-                    .extend_from_slice(bytemuck::bytes_of(&answer));
-                add(&self.parts.counters.refused_at_door, 1);
-                self.mark_dirty(at as u32);
-                self.check_backlog(at as u32);
-                false
-            }
-        }
-    }
-
-    #[inline]
-    fn reply_at_door(&mut self, at: usize, frame: &[u8]) -> Result<(), TerminateCode> {
-        let Some(link) = &self.links[at] else {
-            return Err(TerminateCode::NotEstablished);
-        };
-        let identity = link.session.established().ok_or(TerminateCode::NotEstablished)?;
-        if identity.role != Role::Bank {
-            return Err(TerminateCode::UnexpectedFrame);
-        }
-        if !door::reply_is_valid(frame) {
-            return Err(TerminateCode::FieldInvalid);
-        }
-        add(&self.parts.counters.replies, 1);
-        Ok(())
-    }
-
-    fn session_frame(&mut self, connection: Connection, template: Template, frame: &[u8]) {
-        let at = connection.0 as usize;
-        let Some(link) = &mut self.links[at] else { return };
-        let (directory, counts, words) = (&self.parts.directory, &self.parts.link_counts, &self.parts.next_words);
-        let event = link.session.on_frame(
-            template,
-            frame,
-            self.now,
-            |code, credential| identify(directory, counts, code, credential),
-            |participant| next_word(words, participant),
-            link.outgoing.session_bytes(),
-        );
-        if let (None, Some(identity)) = (link.counted, link.session.identity()) {
-            link.counted = Some(identity.participant);
-        }
-        let (id, wrote) = (link.id, !link.outgoing.is_empty());
-        if wrote {
-            self.mark_dirty(connection.0);
-        }
-        let asks = matches!(event, SessionEvent::Contract { .. } | SessionEvent::Words { .. });
-        if asks
-            && !self.links[at]
-                .as_mut()
-                .is_some_and(|link| link.session_rate.take(self.now))
-        {
-            self.cut(connection.0, TerminateCode::ProtocolBacklog);
-            return;
-        }
-        match event {
-            SessionEvent::None => {}
-            SessionEvent::Established {
-                in_flight_max,
-                per_second_max,
-                words_from,
-            } => {
-                self.established(connection, in_flight_max, per_second_max, words_from);
-            }
-            SessionEvent::Contract {
-                in_flight_max,
-                per_second_max,
-            } => {
-                self.tell_dispatch(LinkChange::Contract {
-                    link: id,
-                    in_flight_max,
-                    per_second_max,
-                });
-            }
-            SessionEvent::Words { from, count } => {
-                if let Some(participant) = self.links[at].as_ref().and_then(|link| link.counted) {
-                    self.ask(Query::Words {
-                        link: id,
-                        participant,
-                        from_word: from,
-                        count,
-                    });
-                }
-            }
-            SessionEvent::Inquiry(payment, reference) => self.inquiry(at, payment, reference),
-            SessionEvent::End(TerminateCode::Finished) => self.close(connection.0),
-            SessionEvent::End(code) => self.cut(connection.0, code),
-        }
-    }
-
-    fn established(&mut self, connection: Connection, in_flight_max: u32, per_second_max: u32, words: Option<u64>) {
-        let Some(link) = &mut self.links[connection.0 as usize] else {
-            return;
-        };
-        let Some(identity) = link.session.established().copied() else {
-            return;
-        };
-        let id = link.id;
-        link.intake_rate = Bucket::new(identity.intake_per_second_max);
-        link.backlog_bytes_max = BACKLOG_SLACK_BYTES
-            + 2 * (in_flight_max as usize * size_of::<PaymentRequest>() + identity.intake_in_flight_max as usize * 96);
-        self.timers_due = self.timers_due.min(link.session.deadline());
-        link.standing = Standing::Up;
-        self.half_open -= 1;
-        add(&self.parts.counters.established, 1);
-        if identity.role == Role::Bank {
-            self.parts.driver.set_group(connection, BufferGroup::Replies);
-        }
-        let participant = identity.participant;
-        self.tell_dispatch(LinkChange::Up {
-            link: id,
-            participant,
-            in_flight_max,
-            per_second_max,
-        });
-        if let Some(from_word) = words {
-            self.ask(Query::Words {
-                link: id,
-                participant,
-                from_word,
-                count: u32::MAX,
-            });
-        }
-    }
-
-    /// Inquiries have a budget of their own and can never take a payment's place.
-    fn inquiry(&mut self, at: usize, id: PaymentId, reference: u64) {
-        let Some(link) = &mut self.links[at] else { return };
-        let Some(participant) = link.session.established().map(|identity| identity.participant) else {
-            return;
-        };
-        let within = self.inquiry_budgets[participant.index()].take(self.now);
-        let query = Query::Inquiry {
-            link: link.id,
-            participant,
-            id,
-            reference,
-        };
-        if within && self.deferred_queries.is_empty() && self.parts.rings.queries.push(query).is_ok() {
-            self.parts.rings.queries.notify();
-            return;
-        }
-        let answer = InquiryAnswer {
-            id,
-            reference,
-            code: Code::AskedTooOften as u8,
-            ..bytemuck::Zeroable::zeroed()
-        };
-        link.outgoing
-            .push_frame(Template::InquiryAnswer, bytemuck::bytes_of(&answer));
-        self.mark_dirty(at as u32);
-        self.check_backlog(at as u32);
-    }
-
-    // ---- inward --------------------------------------------------------------------------------------------------
-
-    fn begin_run(&self, at: usize, class: RunClass, from: usize) -> Option<OpenRun> {
-        let link = self.links[at].as_ref()?;
-        Some(OpenRun {
-            class,
-            from,
-            link: link.id,
-            participant: link.counted?,
-        })
-    }
-
-    /// Hands a run over. It was whole and checked before whatever ended the link, so it counts even then: a bank's yes
-    /// is not lost because its Terminate came in the same segment.
-    fn end_run(&mut self, buffer: u16, start: usize, run: Option<OpenRun>, end: usize) {
-        let Some(open) = run else { return };
-        let run = FrameRun {
-            buffer: BufferRef {
-                agent: self.parts.index,
-                buffer,
-            },
-            start: (start + open.from) as u32,
-            end: (start + end) as u32,
-            link: open.link,
-            participant: open.participant,
-            received: self.now,
-        };
-        self.parts.share.hold(buffer);
-        match open.class {
-            RunClass::Requests => {
-                if !self.deferred.is_empty() || self.parts.rings.requests.push(Intake::Frames(run)).is_err() {
-                    self.deferred.push_back(run);
-                }
-            }
-            RunClass::Replies => self.push_priority(Intake::Frames(run)),
-        }
-    }
-
-    fn push_priority(&mut self, intake: Intake) {
-        if !self.deferred_priority.is_empty() || self.parts.rings.priority.push(intake).is_err() {
-            self.deferred_priority.push_back(intake);
-        }
-    }
-
-    fn tell_dispatch(&mut self, change: LinkChange) {
-        if !self.deferred_changes.is_empty() || self.parts.rings.changes.push(change).is_err() {
-            self.deferred_changes.push_back(change);
-        }
-        self.parts.rings.changes.notify();
-    }
-
-    fn ask(&mut self, query: Query) {
-        if !self.deferred_queries.is_empty() || self.parts.rings.queries.push(query).is_err() {
-            self.deferred_queries.push_back(query);
-        }
-        self.parts.rings.queries.notify();
-    }
-
-    /// Tries again what a full ring gave back. Order within a ring is kept.
-    fn retry_deferred(&mut self) -> usize {
-        let rings = &self.parts.rings;
-        let runs = drain_into(&mut self.deferred, |run| {
-            rings.requests.push(Intake::Frames(*run)).is_ok()
-        });
-        let priority = drain_into(&mut self.deferred_priority, |intake| {
-            rings.priority.push(*intake).is_ok()
-        });
-        let changes = drain_into(&mut self.deferred_changes, |change| rings.changes.push(*change).is_ok());
-        let queries = drain_into(&mut self.deferred_queries, |query| rings.queries.push(*query).is_ok());
-        runs + priority + changes + queries
-    }
-
-    fn take_buffers_home(&mut self) -> usize {
-        let mut work = 0;
-        while let Some(buffer) = self.parts.rings.home.pop() {
-            work += 1;
-            let id = std::mem::replace(&mut self.buffer_links[buffer as usize], LinkId::NONE);
-            self.parts.driver.release(buffer);
-            // The link may be gone, and another in its place.
-            let Some(at) = self.connection_of(id) else { continue };
-            let Some(link) = &mut self.links[at as usize] else {
-                continue;
-            };
-            link.buffers_held -= 1;
-            if !link.receiving && link.buffers_held <= self.parts.limits.buffers_per_link_max / 2 {
-                link.receiving = true;
-                self.parts.driver.set_receiving(Connection(at), true);
-            }
-        }
-        work
-    }
-
-    // ---- outward -------------------------------------------------------------------------------------------------
-
-    fn take_outbound(&mut self) -> usize {
-        let mut work = 0;
-        while work < OUTBOUND_BATCH {
-            let Some(outbound) = self.parts.rings.outbound.pop() else {
-                break;
-            };
-            work += 1;
-            let connection = self.connection_of(outbound.link);
-            match outbound.what {
-                OutboundKind::Journaled { position, deadline } => match connection {
-                    Some(at) => {
-                        let (view, link) = (&self.parts.view, self.links[at as usize].as_mut());
-                        if let Some(link) = link {
-                            link.outgoing
-                                .push_journaled(deadline, |frame| view.copy(position, frame));
-                        }
-                        self.mark_dirty(at);
-                    }
-                    None => {
-                        let mut frame = [0; size_of::<PaymentRequest>()];
-                        self.parts.view.copy(position, &mut frame);
-                        let request: PaymentRequest = bytemuck::pod_read_unaligned(&frame);
-                        self.not_sent(request.body.id, Code::LinkDown);
-                    }
-                },
-                OutboundKind::Waited { frame, deadline } => match connection {
-                    Some(at) => {
-                        if let Some(link) = &mut self.links[at as usize] {
-                            link.outgoing.push_request(&frame, deadline);
-                        }
-                        self.mark_dirty(at);
-                    }
-                    None => {
-                        let request: PaymentRequest = bytemuck::pod_read_unaligned(&frame);
-                        self.not_sent(request.body.id, Code::LinkDown);
-                    }
-                },
-                OutboundKind::Frame {
-                    template,
-                    bytes,
-                    settles,
-                } => {
-                    let Some(at) = connection else { continue };
-                    if let Some(link) = &mut self.links[at as usize] {
-                        link.outgoing.push_frame(template, &bytes[..template.length()]);
-                        link.in_flight = link.in_flight.saturating_sub(u32::from(settles));
-                    }
-                    self.mark_dirty(at);
-                }
-                OutboundKind::Mark { position } => {
-                    self.parts.positions.set_copied_out(self.parts.index as usize, position)
-                }
-                OutboundKind::Cut { code } => {
-                    if let Some(at) = connection {
-                        self.cut(at, code);
-                    }
-                }
-            }
-        }
-        work
-    }
-
-    fn not_sent(&mut self, id: PaymentId, code: Code) {
-        add(&self.parts.counters.not_sent, 1);
-        self.push_priority(Intake::NotSent { id, code });
-    }
-
-    fn mark_dirty(&mut self, at: u32) {
-        if let Some(link) = &mut self.links[at as usize]
-            && !link.dirty
-        {
-            link.dirty = true;
-            self.dirty.push(at);
-        }
-    }
-
-    /// One send a link, of all that came together.
-    fn flush(&mut self) {
-        let dirty = std::mem::take(&mut self.dirty);
-        for &at in &dirty {
-            let Some(link) = &mut self.links[at as usize] else {
-                continue;
-            };
-            link.dirty = false;
-            if !link.outgoing.is_sending() {
-                self.send_pending(at);
-            }
-            self.check_backlog(at);
-        }
-        let mut dirty = dirty;
-        dirty.clear();
-        // A link cut in the loop above may have marked itself again.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
-    }
-
-    fn send_pending(&mut self, at: u32) {
-        let Some(link) = &mut self.links[at as usize] else {
-            return;
-        };
-        let mut expired = Vec::new();
-        let taken = link.outgoing.take(self.now, |id| expired.push(id));
-        if let Some((bytes, frames)) = taken {
-            link.session.said(self.now);
-            add(&self.parts.counters.frames_sent, u64::from(frames));
-            add(&self.parts.counters.sends, 1);
-            self.parts.driver.send(Connection(at), bytes);
-        }
-        for id in expired {
-            self.not_sent(id, Code::OverLinkCapacity);
-        }
-    }
-
-    /// A peer that does not take what its own contract allows is told why and cut.
-    fn check_backlog(&mut self, at: u32) {
-        let over = self.links[at as usize]
-            .as_ref()
-            .is_some_and(|link| !link.closing && link.outgoing.backlog_bytes() > link.backlog_bytes_max);
-        if over {
-            self.cut(at, TerminateCode::SlowReader);
-        }
-    }
-
-    // ---- ends ----------------------------------------------------------------------------------------------------
-
-    /// Tells the peer why, as far as it can be told, and closes.
-    fn cut(&mut self, at: u32, code: TerminateCode) {
-        let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.closing) else {
-            return;
-        };
-        let participant = link
-            .counted
-            .map(|p| self.parts.directory.participants[p.index()].terms.code);
-        tracing::info!(
-            link = link.id.0,
-            participant = participant.map(|code| code.text()),
-            code = code as u8,
-            "link cut: {}",
-            code.text()
-        );
-        self.give_back_requests(at);
-        if let Some(link) = &mut self.links[at as usize] {
-            link.session.terminate(code, link.outgoing.session_bytes());
-        }
-        add(&self.parts.counters.cut, 1);
-        self.close(at);
-    }
-
-    fn close(&mut self, at: u32) {
-        let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.closing) else {
-            return;
-        };
-        link.closing = true;
-        if !link.outgoing.is_sending() {
-            self.send_pending(at);
-        }
-        self.leave(at);
-        self.parts.driver.close(Connection(at));
-    }
-
-    /// The link counts no more: dispatch forgets it, its unsent requests go back.
-    fn leave(&mut self, at: u32) {
-        let Some(link) = self.links[at as usize].as_mut() else {
-            return;
-        };
-        link.closing = true;
-        link.receiving = false;
-        let (id, counted, standing) = (
-            link.id,
-            link.counted.take(),
-            std::mem::replace(&mut link.standing, Standing::Gone),
-        );
-        self.give_back_requests(at);
-        if let Some(participant) = counted {
-            self.parts.link_counts[participant.index()].fetch_sub(1, Ordering::Relaxed);
-        }
-        match standing {
-            Standing::HalfOpen => self.half_open -= 1,
-            Standing::Up => {
-                sub(&self.parts.counters.established, 1);
-                self.tell_dispatch(LinkChange::Down { link: id });
-            }
-            Standing::Gone => {}
-        }
-    }
-
-    /// Requests of which no byte was handed to the kernel were not sent.
-    fn give_back_requests(&mut self, at: u32) {
-        let Some(link) = self.links[at as usize].as_mut() else {
-            return;
-        };
-        let mut ids = Vec::new();
-        link.outgoing.take_back_requests(|id| ids.push(id));
-        for id in ids {
-            self.not_sent(id, Code::LinkDown);
-        }
-    }
-
-    // ---- time ----------------------------------------------------------------------------------------------------
-
-    fn look_at_clocks(&mut self) -> usize {
-        if self.now < self.timers_due {
-            return 0;
-        }
-        let mut earliest = UtcNanos::NEVER;
-        for at in 0..self.links.len() {
-            let Some(link) = self.links[at].as_mut().filter(|link| !link.closing) else {
-                continue;
-            };
-            let words = &self.parts.next_words;
-            let event = link.session.on_time(
-                self.now,
-                |participant| next_word(words, participant),
-                link.outgoing.session_bytes(),
-            );
-            earliest = earliest.min(link.session.deadline());
-            let wrote = !link.outgoing.is_empty();
-            if let SessionEvent::End(code) = event {
-                self.cut(at as u32, code);
-            } else if wrote {
-                self.mark_dirty(at as u32);
-            }
-        }
-        self.timers_due = earliest.max(self.now.plus(TIMER_GRAIN_NS));
-        1
-    }
 }
 
 impl Agent for LinkAgent {
@@ -928,46 +307,4 @@ impl Agent for LinkAgent {
     fn parks_in_driver(&self) -> bool {
         true
     }
-}
-
-/// Looks a Negotiate up, and counts the link if the participant may have one more.
-fn identify(
-    directory: &Directory,
-    link_counts: &[AtomicU16],
-    code: &SchemeCode,
-    credential: &[u8; 32],
-) -> Result<Identity, TerminateCode> {
-    let entry = directory.by_code(code).ok_or(TerminateCode::UnknownParticipant)?;
-    // blake3::Hash compares in constant time.
-    if blake3::hash(credential) != blake3::Hash::from_bytes(entry.credential_hash) {
-        return Err(TerminateCode::CredentialRefused);
-    }
-    let role = Role::from_u8(entry.terms.role).ok_or(TerminateCode::UnknownParticipant)?;
-    let count = &link_counts[entry.terms.index.index()];
-    if count.fetch_add(1, Ordering::Relaxed) >= entry.links_max {
-        count.fetch_sub(1, Ordering::Relaxed);
-        return Err(TerminateCode::TooManyLinks);
-    }
-    Ok(Identity {
-        participant: entry.terms.index,
-        role,
-        intake_in_flight_max: entry.intake_in_flight_max,
-        intake_per_second_max: entry.intake_per_second_max,
-        request_in_flight_max: entry.request_in_flight_max,
-        request_per_second_max: entry.request_per_second_max,
-    })
-}
-
-fn next_word(words: &[AtomicU64], participant: ParticipantIndex) -> u64 {
-    words[participant.index()].load(Ordering::Relaxed)
-}
-
-/// Moves items from the front as long as `push` takes them.
-fn drain_into<T>(deferred: &mut VecDeque<T>, mut push: impl FnMut(&T) -> bool) -> usize {
-    let mut moved = 0;
-    while deferred.front().is_some_and(&mut push) {
-        deferred.pop_front();
-        moved += 1;
-    }
-    moved
 }

@@ -7,7 +7,9 @@
 mod agent;
 mod counters;
 mod door;
+mod inward;
 mod outgoing;
+mod outward;
 mod session;
 
 pub use agent::{LinkAgent, LinkAgentParts, LinkLimits, LinkRings};

@@ -1,0 +1,241 @@
+//! What goes out on a link agent's sockets, how links end, and what their clocks ask for.
+
+use std::sync::atomic::Ordering;
+
+use super::agent::{LinkAgent, Standing};
+use super::counters::{add, sub};
+use super::inward::next_word;
+use super::session::SessionEvent;
+use crate::domain::{Code, MILLISECOND, PaymentId, UtcNanos};
+use crate::io::Connection;
+use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, TerminateCode};
+
+/// Outbound entries taken per duty cycle.
+const OUTBOUND_BATCH: usize = 8_192;
+/// Session clocks are looked at no more often than this.
+const TIMER_GRAIN_NS: u64 = 50 * MILLISECOND;
+
+impl LinkAgent {
+    pub(super) fn take_outbound(&mut self) -> usize {
+        let mut work = 0;
+        while work < OUTBOUND_BATCH {
+            let Some(outbound) = self.parts.rings.outbound.pop() else {
+                break;
+            };
+            work += 1;
+            let connection = self.connection_of(outbound.link);
+            match outbound.what {
+                OutboundKind::Journaled { position, deadline } => match connection {
+                    Some(at) => {
+                        let (view, link) = (&self.parts.view, self.links[at as usize].as_mut());
+                        if let Some(link) = link {
+                            link.outgoing
+                                .push_journaled(deadline, |frame| view.copy(position, frame));
+                        }
+                        self.mark_dirty(at);
+                    }
+                    None => {
+                        let mut frame = [0; size_of::<PaymentRequest>()];
+                        self.parts.view.copy(position, &mut frame);
+                        let request: PaymentRequest = bytemuck::pod_read_unaligned(&frame);
+                        self.not_sent(request.body.id, Code::LinkDown);
+                    }
+                },
+                OutboundKind::Waited { frame, deadline } => match connection {
+                    Some(at) => {
+                        if let Some(link) = &mut self.links[at as usize] {
+                            link.outgoing.push_request(&frame, deadline);
+                        }
+                        self.mark_dirty(at);
+                    }
+                    None => {
+                        let request: PaymentRequest = bytemuck::pod_read_unaligned(&frame);
+                        self.not_sent(request.body.id, Code::LinkDown);
+                    }
+                },
+                OutboundKind::Frame {
+                    template,
+                    bytes,
+                    settles,
+                } => {
+                    let Some(at) = connection else { continue };
+                    if let Some(link) = &mut self.links[at as usize] {
+                        link.outgoing.push_frame(template, &bytes[..template.length()]);
+                        link.in_flight = link.in_flight.saturating_sub(u32::from(settles));
+                    }
+                    self.mark_dirty(at);
+                }
+                OutboundKind::Mark { position } => {
+                    self.parts.positions.set_copied_out(self.parts.index as usize, position)
+                }
+                OutboundKind::Cut { code } => {
+                    if let Some(at) = connection {
+                        self.cut(at, code);
+                    }
+                }
+            }
+        }
+        work
+    }
+
+    fn not_sent(&mut self, id: PaymentId, code: Code) {
+        add(&self.parts.counters.not_sent, 1);
+        self.push_priority(Intake::NotSent { id, code });
+    }
+
+    pub(super) fn mark_dirty(&mut self, at: u32) {
+        if let Some(link) = &mut self.links[at as usize]
+            && !link.dirty
+        {
+            link.dirty = true;
+            self.dirty.push(at);
+        }
+    }
+
+    /// One send a link, of all that came together.
+    pub(super) fn flush(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for &at in &dirty {
+            let Some(link) = &mut self.links[at as usize] else {
+                continue;
+            };
+            link.dirty = false;
+            if !link.outgoing.is_sending() {
+                self.send_pending(at);
+            }
+            self.check_backlog(at);
+        }
+        let mut dirty = dirty;
+        dirty.clear();
+        // A link cut in the loop above may have marked itself again.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn send_pending(&mut self, at: u32) {
+        let Some(link) = &mut self.links[at as usize] else {
+            return;
+        };
+        let mut expired = Vec::new();
+        let taken = link.outgoing.take(self.now, |id| expired.push(id));
+        if let Some((bytes, frames)) = taken {
+            link.session.said(self.now);
+            add(&self.parts.counters.frames_sent, u64::from(frames));
+            add(&self.parts.counters.sends, 1);
+            self.parts.driver.send(Connection(at), bytes);
+        }
+        for id in expired {
+            self.not_sent(id, Code::OverLinkCapacity);
+        }
+    }
+
+    /// A peer that does not take what its own contract allows is told why and cut.
+    pub(super) fn check_backlog(&mut self, at: u32) {
+        let over = self.links[at as usize]
+            .as_ref()
+            .is_some_and(|link| !link.closing && link.outgoing.backlog_bytes() > link.backlog_bytes_max);
+        if over {
+            self.cut(at, TerminateCode::SlowReader);
+        }
+    }
+
+    /// Tells the peer why, as far as it can be told, and closes.
+    pub(super) fn cut(&mut self, at: u32, code: TerminateCode) {
+        let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.closing) else {
+            return;
+        };
+        let participant = link
+            .counted
+            .map(|p| self.parts.directory.participants[p.index()].terms.code);
+        tracing::info!(
+            link = link.id.0,
+            participant = participant.map(|code| code.text()),
+            code = code as u8,
+            "link cut: {}",
+            code.text()
+        );
+        self.give_back_requests(at);
+        if let Some(link) = &mut self.links[at as usize] {
+            link.session.terminate(code, link.outgoing.session_bytes());
+        }
+        add(&self.parts.counters.cut, 1);
+        self.close(at);
+    }
+
+    pub(super) fn close(&mut self, at: u32) {
+        let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.closing) else {
+            return;
+        };
+        link.closing = true;
+        if !link.outgoing.is_sending() {
+            self.send_pending(at);
+        }
+        self.leave(at);
+        self.parts.driver.close(Connection(at));
+    }
+
+    /// The link counts no more: dispatch forgets it, its unsent requests go back.
+    pub(super) fn leave(&mut self, at: u32) {
+        let Some(link) = self.links[at as usize].as_mut() else {
+            return;
+        };
+        link.closing = true;
+        link.receiving = false;
+        let (id, counted, standing) = (
+            link.id,
+            link.counted.take(),
+            std::mem::replace(&mut link.standing, Standing::Gone),
+        );
+        self.give_back_requests(at);
+        if let Some(participant) = counted {
+            self.parts.link_counts[participant.index()].fetch_sub(1, Ordering::Relaxed);
+        }
+        match standing {
+            Standing::HalfOpen => self.half_open -= 1,
+            Standing::Up => {
+                sub(&self.parts.counters.established, 1);
+                self.tell_dispatch(LinkChange::Down { link: id });
+            }
+            Standing::Gone => {}
+        }
+    }
+
+    /// Requests of which no byte was handed to the kernel were not sent.
+    fn give_back_requests(&mut self, at: u32) {
+        let Some(link) = self.links[at as usize].as_mut() else {
+            return;
+        };
+        let mut ids = Vec::new();
+        link.outgoing.take_back_requests(|id| ids.push(id));
+        for id in ids {
+            self.not_sent(id, Code::LinkDown);
+        }
+    }
+
+    pub(super) fn look_at_clocks(&mut self) -> usize {
+        if self.now < self.timers_due {
+            return 0;
+        }
+        let mut earliest = UtcNanos::NEVER;
+        for at in 0..self.links.len() {
+            let Some(link) = self.links[at].as_mut().filter(|link| !link.closing) else {
+                continue;
+            };
+            let words = &self.parts.next_words;
+            let event = link.session.on_time(
+                self.now,
+                |participant| next_word(words, participant),
+                link.outgoing.session_bytes(),
+            );
+            earliest = earliest.min(link.session.deadline());
+            let wrote = !link.outgoing.is_empty();
+            if let SessionEvent::End(code) = event {
+                self.cut(at as u32, code);
+            } else if wrote {
+                self.mark_dirty(at as u32);
+            }
+        }
+        self.timers_due = earliest.max(self.now.plus(TIMER_GRAIN_NS));
+        1
+    }
+}
