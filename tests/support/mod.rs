@@ -130,6 +130,8 @@ pub struct Participant {
     pub index: ParticipantIndex,
     pub next_word: u64,
     received: Vec<u8>,
+    /// Why nothing came.
+    ended: String,
 }
 
 impl Participant {
@@ -161,6 +163,7 @@ impl Participant {
             index: ParticipantIndex(u16::MAX),
             next_word: 0,
             received: Vec::new(),
+            ended: String::new(),
         }
     }
 
@@ -198,7 +201,16 @@ impl Participant {
             self.stream.set_read_timeout(Some(left)).unwrap();
             let mut buffer = [0; 65_536];
             match self.stream.read(&mut buffer) {
-                Ok(0) | Err(_) => return None,
+                Ok(0) => {
+                    self.ended = "the switch has closed the link".to_owned();
+                    return None;
+                }
+                // A ring of an earlier switch that the kernel takes apart interrupts the thread that made it.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.ended = error.to_string();
+                    return None;
+                }
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
             }
         }
@@ -206,7 +218,9 @@ impl Participant {
 
     /// The next frame, which must be of this type.
     pub fn expect<F: Frame>(&mut self) -> F {
-        let (template, frame) = self.next(PATIENCE).expect("a frame comes");
+        let Some((template, frame)) = self.next(PATIENCE) else {
+            panic!("no {:?} came: {}", F::TEMPLATE, self.ended);
+        };
         assert_eq!(template, F::TEMPLATE);
         F::read(&frame)
     }
@@ -226,7 +240,11 @@ impl Participant {
         }
         let mut byte = [0];
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        match self.stream.read(&mut byte) {
+        let mut end = self.stream.read(&mut byte);
+        while matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::Interrupted) {
+            end = self.stream.read(&mut byte);
+        }
+        match end {
             Ok(0) => {}
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
             other => panic!("the link should have ended, and gave {other:?}"),
