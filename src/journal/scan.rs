@@ -109,18 +109,22 @@ impl Remains {
     }
 }
 
-/// Where the bytes of `segment` behind `from` end that are not zero; none if all are.
+/// Where the bytes of `segment` behind `from` end that are not zero; none if all are. Goes forward: backward through a
+/// mapping, the kernel would look for pages to read ahead at every single one.
 pub(super) fn content_end(segment: &[u8], from: usize) -> Option<usize> {
     const PIECE_BYTES: usize = 4096;
-    let mut end = segment.len();
-    while end > from {
-        let start = end.saturating_sub(PIECE_BYTES).max(from);
-        if let Some(last) = segment[start..end].iter().rposition(|&byte| byte != 0) {
-            return Some(start + last + 1);
+    static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
+    let mut last_piece = None;
+    let mut start = from;
+    for piece in segment.get(from..)?.chunks(PIECE_BYTES) {
+        if piece != &ZEROS[..piece.len()] {
+            last_piece = Some((start, piece));
         }
-        end = start;
+        start += piece.len();
     }
-    None
+    let (start, piece) = last_piece?;
+    let last = piece.iter().rposition(|&byte| byte != 0)?;
+    Some(start + last + 1)
 }
 
 const fn is_length(length: u64) -> bool {
