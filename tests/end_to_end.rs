@@ -115,6 +115,45 @@ fn refusals_duplicates_and_inquiries_are_answered_as_the_rules_say() {
 }
 
 #[test]
+fn code_33_an_inquiry_over_its_budget_and_payments_do_not_notice() {
+    for backend in BACKENDS {
+        let data = tempfile::tempdir().unwrap();
+        let mut directory = directory(2, 2);
+        directory.participants[0].inquiries_per_second_max = 5;
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let paid = pay(&mut institution, &mut bank, 1, 100);
+        // A budget lets at most a second's worth through at once, and what time gives back while they come.
+        let asked_at = std::time::Instant::now();
+        for reference in 0..40 {
+            institution.send(&Inquiry {
+                id: paid.id,
+                reference,
+                ..bytemuck::Zeroable::zeroed()
+            });
+        }
+        let mut answers = Vec::new();
+        for _ in 0..40 {
+            let answer: InquiryAnswer = institution.expect();
+            answers.push((Code::from_u8(answer.code), answer.state, answer.reference));
+        }
+        let taken = answers.iter().filter(|a| a.0 == Some(Code::Committed)).count();
+        let refused = answers.iter().filter(|a| a.0 == Some(Code::AskedTooOften)).count();
+        assert_eq!(taken + refused, 40, "{answers:?}");
+        let most = 5 + 5 * (asked_at.elapsed().as_secs() as usize + 1);
+        assert!(
+            (1..=most).contains(&taken),
+            "{taken} of 40 within a budget of 5 a second"
+        );
+        assert!(refused > 0 || most >= 40, "{answers:?}");
+        // A payment's place is its own.
+        pay(&mut institution, &mut bank, 2, 100);
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
 fn nothing_leaves_the_switch_that_rests_on_a_write_that_is_not_durable() {
     for backend in BACKENDS {
         let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
