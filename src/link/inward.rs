@@ -376,7 +376,13 @@ impl LinkAgent {
             rings.priority.push(*intake).is_ok()
         });
         let changes = drain_into(&mut self.deferred_changes, |change| rings.changes.push(*change).is_ok());
+        if changes > 0 {
+            rings.changes.notify();
+        }
         let queries = drain_into(&mut self.deferred_queries, |query| rings.queries.push(*query).is_ok());
+        if queries > 0 {
+            rings.queries.notify();
+        }
         runs + priority + changes + queries
     }
 
