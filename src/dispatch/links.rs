@@ -74,6 +74,8 @@ impl LinkTable {
                 self.by_participant[participant.index()].retain(|&slot| usize::from(slot) != link.slot());
                 None
             }
+            // It changes no link: dispatch's queues take it.
+            LinkChange::Unsent(_) => None,
         }
     }
 

@@ -142,21 +142,38 @@ impl Participant {
 
     /// Connects and signs on with a contract of its own.
     pub fn connect_as(address: SocketAddr, directory: &Directory, index: u16, terms: &Establish) -> Self {
+        Self::open(address).sign_on(directory, index, terms)
+    }
+
+    /// Signs on, on a link that has said nothing yet.
+    pub fn sign_on(mut self, directory: &Directory, index: u16, terms: &Establish) -> Self {
         let code = directory.participants[usize::from(index)].terms.code;
-        let mut link = Self::open(address);
-        link.send(&negotiate(code, demo_credential(&code)));
-        let response: NegotiationResponse = link.expect();
+        self.send(&negotiate(code, demo_credential(&code)));
+        let response: NegotiationResponse = self.expect();
         assert_eq!(response.participant.0, index);
-        link.index = response.participant;
-        link.send(terms);
-        let ack: EstablishmentAck = link.expect();
-        link.next_word = ack.next_word;
-        link
+        self.index = response.participant;
+        self.send(terms);
+        let ack: EstablishmentAck = self.expect();
+        self.next_word = ack.next_word;
+        self
     }
 
     /// Connects and says nothing yet.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the switch listens");
+        Self::over(TcpStream::connect(address).expect("the switch listens"))
+    }
+
+    /// As `open`, on a link of which the kernel holds little: small segments and a small window keep the switch's own
+    /// send buffer small too, so that some hundred frames nobody reads fill it.
+    pub fn open_narrow(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        socket.connect(&address.into()).expect("the switch listens");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
