@@ -464,3 +464,38 @@ fn requests_queued_in_the_only_link_wait_for_another_until_tq_and_are_then_told_
         switch.shutdown().unwrap();
     }
 }
+
+#[test]
+fn a_banks_rate_holds_over_all_its_links_and_a_new_link_brings_no_new_budget() {
+    const PER_SECOND: u32 = 20;
+    for backend in BACKENDS {
+        let (data, mut directory) = (tempfile::tempdir().unwrap(), timed(20_000, 30_000, 60_000));
+        directory.participants[usize::from(BANK)].request_per_second_max = PER_SECOND;
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
+        let connect = || Participant::connect_as(switch.listen(), &directory, BANK, &taking(1_000));
+        let mut links = vec![connect(), connect()];
+        let begun = Instant::now();
+        for serial in 1..=2 * u64::from(PER_SECOND) {
+            institution.send(&debit(INSTITUTION, BANK, serial, 100));
+        }
+        let mut came = 0;
+        while came < 2 * PER_SECOND {
+            for link in &mut links {
+                while link.next(Duration::from_millis(1)).is_some() {
+                    came += 1;
+                }
+            }
+            let granted = f64::from(PER_SECOND) * (1.0 + begun.elapsed().as_secs_f64());
+            assert!(
+                f64::from(came) <= granted.ceil(),
+                "{came} came in {:?}",
+                begun.elapsed()
+            );
+            if came >= PER_SECOND && links.len() < 4 {
+                links.push(connect());
+            }
+        }
+        switch.shutdown().unwrap();
+    }
+}

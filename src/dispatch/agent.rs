@@ -52,8 +52,8 @@ pub struct DispatchParts {
     pub positions: Arc<Positions>,
     /// Connections of each link agent: tells whose a link slot is.
     pub connections_max: usize,
-    /// Participants in the directory.
-    pub participants: usize,
+    /// Per participant, the requests it takes a second over all its links; 0 = no limit.
+    pub requests_per_second_max: Vec<u32>,
     /// The clock.
     pub clock: SwitchClock,
     /// Counts.
@@ -89,8 +89,8 @@ impl Dispatch {
     #[must_use]
     pub fn new(parts: DispatchParts) -> Self {
         Self {
-            links: LinkTable::new(parts.participants),
-            queues: (0..parts.participants)
+            links: LinkTable::new(&parts.requests_per_second_max),
+            queues: (0..parts.requests_per_second_max.len())
                 .map(|_| Queue::new(STATUS_REQUESTS_PER_SECOND))
                 .collect(),
             waiting: Vec::new(),
