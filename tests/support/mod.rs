@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
-use std::io::{Read, Write};
+pub mod daemon;
+
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -124,6 +126,15 @@ pub fn held_options() -> (Arc<Hold>, StartOptions) {
     )
 }
 
+/// What a link brought.
+pub enum Heard {
+    Frame(Template, Vec<u8>),
+    /// Nothing in time.
+    Nothing,
+    /// It has ended, and why.
+    End(String),
+}
+
 /// A participant's link over a real socket.
 pub struct Participant {
     pub stream: TcpStream,
@@ -156,6 +167,25 @@ impl Participant {
         let ack: EstablishmentAck = self.expect();
         self.next_word = ack.next_word;
         self
+    }
+
+    /// As `connect_as`, where the switch may be gone at any moment.
+    pub fn try_connect_as(address: SocketAddr, directory: &Directory, index: u16, terms: &Establish) -> Option<Self> {
+        let code = directory.participants[usize::from(index)].terms.code;
+        let mut link = Self::over(TcpStream::connect(address).ok()?);
+        let negotiate = negotiate(code, demo_credential(&code)).sealed();
+        link.stream.write_all(bytemuck::bytes_of(&negotiate)).ok()?;
+        link.stream.write_all(bytemuck::bytes_of(&terms.sealed())).ok()?;
+        let response = link
+            .next(PATIENCE)
+            .filter(|came| came.0 == Template::NegotiationResponse)?;
+        let response = NegotiationResponse::read(&response.1);
+        let ack = link
+            .next(PATIENCE)
+            .filter(|came| came.0 == Template::EstablishmentAck)?;
+        let ack = EstablishmentAck::read(&ack.1);
+        (link.index, link.next_word) = (response.participant, ack.next_word);
+        Some(link)
     }
 
     /// Connects and says nothing yet.
@@ -204,31 +234,42 @@ impl Participant {
 
     /// The next frame that is not a heartbeat; `None` when nothing comes within `patience` or the link has ended.
     pub fn next(&mut self, patience: Duration) -> Option<(Template, Vec<u8>)> {
+        match self.poll(patience) {
+            Heard::Frame(template, frame) => Some((template, frame)),
+            Heard::Nothing => {
+                self.ended = format!("nothing for {patience:?}");
+                None
+            }
+            Heard::End(why) => {
+                self.ended = why;
+                None
+            }
+        }
+    }
+
+    /// Waits for the next frame that is not a heartbeat.
+    pub fn poll(&mut self, patience: Duration) -> Heard {
         let deadline = Instant::now() + patience;
         loop {
             while let Some((template, length)) = decode(&self.received).expect("the switch sends frames") {
                 let frame: Vec<u8> = self.received.drain(..length).collect();
                 if template != Template::Sequence {
-                    return Some((template, frame));
+                    return Heard::Frame(template, frame);
                 }
             }
-            let left = deadline
-                .checked_duration_since(Instant::now())
-                .filter(|left| !left.is_zero())?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Heard::Nothing;
+            }
             self.stream.set_read_timeout(Some(left)).unwrap();
             let mut buffer = [0; 65_536];
             match self.stream.read(&mut buffer) {
-                Ok(0) => {
-                    self.ended = "the switch has closed the link".to_owned();
-                    return None;
-                }
-                // A ring of an earlier switch that the kernel takes apart interrupts the thread that made it.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.ended = error.to_string();
-                    return None;
-                }
+                Ok(0) => return Heard::End("the switch has closed the link".to_owned()),
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                // A ring of an earlier switch that the kernel takes apart interrupts the thread that made it.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(error) => return Heard::End(error.to_string()),
             }
         }
     }
@@ -258,12 +299,12 @@ impl Participant {
         let mut byte = [0];
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut end = self.stream.read(&mut byte);
-        while matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::Interrupted) {
+        while matches!(&end, Err(error) if error.kind() == ErrorKind::Interrupted) {
             end = self.stream.read(&mut byte);
         }
         match end {
             Ok(0) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => panic!("the link should have ended, and gave {other:?}"),
         }
         last
