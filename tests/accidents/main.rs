@@ -7,3 +7,5 @@ mod support;
 mod books;
 mod kills;
 mod players;
+mod refused_uring;
+mod slow_reader;
