@@ -5,6 +5,7 @@
 mod support;
 
 mod books;
+mod hostile_peers;
 mod kills;
 mod players;
 mod refused_uring;

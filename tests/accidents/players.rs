@@ -21,6 +21,8 @@ use crate::support::*;
 const OPEN_MAX: usize = 48;
 /// Answered payments an institution asks about again on each new link.
 const ASKED_AGAIN: usize = 40;
+/// Answered payments an institution asks about again when all is over: all of them, but after a long flood.
+const ASKED_AT_THE_END: usize = 10_000;
 /// One payment in so many is declined by its bank.
 const DECLINED_EVERY: u64 = 11;
 /// How often a player that hears nothing looks around.
@@ -103,7 +105,7 @@ pub(crate) struct Institution {
     to_send: VecDeque<u64>,
     /// Serials sent on this link without a final answer yet.
     outstanding: BTreeSet<u64>,
-    /// Everything has been asked again.
+    /// What is asked again at the end has been.
     asked_all: bool,
 }
 
@@ -163,7 +165,8 @@ impl Institution {
         while self.outstanding.len() < OPEN_MAX {
             if stopped && self.to_send.is_empty() && self.outstanding.is_empty() && !self.asked_all {
                 self.asked_all = true;
-                self.to_send = self.answers.keys().copied().collect();
+                let every = self.answers.len() / ASKED_AT_THE_END + 1;
+                self.to_send = self.answers.keys().step_by(every).copied().collect();
             }
             let serial = match self.to_send.pop_front() {
                 Some(serial) => serial,
@@ -237,7 +240,7 @@ fn assert_same(first: &Answer, again: &Answer) {
 
 /// What a bank does about a payment depends on its serial alone.
 fn is_declined(serial: u64) -> bool {
-    serial % DECLINED_EVERY == 0
+    serial.is_multiple_of(DECLINED_EVERY)
 }
 
 /// What a bank knows, over all its links.
@@ -330,11 +333,17 @@ fn serve(scheme: &Scheme, index: u16, book: &Mutex<BankBook>) {
     }
 }
 
+struct Bank {
+    index: u16,
+    book: Arc<Mutex<BankBook>>,
+    links: Vec<JoinHandle<()>>,
+}
+
 /// All who behave.
 pub(crate) struct Load {
     pub(crate) scheme: Arc<Scheme>,
     institutions: Vec<JoinHandle<Institution>>,
-    banks: Vec<(u16, Arc<Mutex<BankBook>>, Vec<JoinHandle<()>>)>,
+    banks: Vec<Bank>,
 }
 
 /// What they know at the end.
@@ -364,12 +373,12 @@ impl Load {
         };
         let serves = |index| {
             let book = Arc::new(Mutex::new(BankBook::default()));
-            let threads = (0..links).map(|_| {
+            let links = (0..links).map(|_| {
                 let (scheme, book) = (Arc::clone(&scheme), Arc::clone(&book));
                 std::thread::spawn(move || serve(&scheme, index, &book))
             });
-            let threads = threads.collect();
-            (index, book, threads)
+            let links = links.collect();
+            Bank { index, book, links }
         };
         let banks: Vec<_> = banks.clone().map(serves).collect();
         Self {
@@ -390,7 +399,7 @@ impl Load {
 
     /// Fails when a player has.
     pub(crate) fn check(&self) {
-        let banks = self.banks.iter().flat_map(|(_, _, threads)| threads);
+        let banks = self.banks.iter().flat_map(|bank| &bank.links);
         let ended =
             self.institutions.iter().any(JoinHandle::is_finished) || banks.into_iter().any(JoinHandle::is_finished);
         assert!(!ended, "a player has failed");
@@ -405,12 +414,15 @@ impl Load {
             .map(|thread| thread.join().unwrap())
             .collect();
         self.scheme.end();
-        let known = self.banks.into_iter().map(|(index, book, threads)| {
-            for thread in threads {
-                thread.join().unwrap();
+        let known = self.banks.into_iter().map(|bank| {
+            for link in bank.links {
+                link.join().unwrap();
             }
-            let book = Arc::into_inner(book).expect("its links are gone").into_inner().unwrap();
-            (index, book)
+            let book = Arc::into_inner(bank.book)
+                .expect("its links are gone")
+                .into_inner()
+                .unwrap();
+            (bank.index, book)
         });
         Known {
             institutions,
