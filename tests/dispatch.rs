@@ -3,41 +3,18 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use clearway::agent::wall_clock;
-use clearway::config::Directory;
-use clearway::domain::{Code, MILLISECOND, PaymentState, UtcNanos};
-use clearway::switch::{RunningSwitch, StartOptions};
+use clearway::domain::{Code, PaymentState};
+use clearway::switch::StartOptions;
 use clearway::wire::{
-    Answer, AnswerFlags, Credit, Establish, Inquiry, InquiryAnswer, PaymentRequest, Regarding, ReplyOutcome,
-    RetransmitRequest, Reversal, StatusRequest, Template, Terminate,
+    Answer, AnswerFlags, Credit, Inquiry, InquiryAnswer, PaymentRequest, Regarding, ReplyOutcome, RetransmitRequest,
+    Reversal, StatusRequest, Terminate,
 };
 use support::*;
 
 const INSTITUTION: u16 = 0;
 const BANK: u16 = 2;
-
-/// Two institutions and two banks with these times, milliseconds.
-fn timed(wait_ms: u64, doubt_ms: u64, expiry_ms: u64) -> Directory {
-    let mut directory = directory(2, 2);
-    for entry in &mut directory.participants {
-        entry.terms.wait_ns = wait_ms * MILLISECOND;
-        entry.terms.doubt_ns = doubt_ms * MILLISECOND;
-        entry.terms.expiry_pull_ns = expiry_ms * MILLISECOND;
-        entry.terms.expiry_push_ns = expiry_ms * MILLISECOND;
-    }
-    directory
-}
-
-/// An Establish that takes so many requests unanswered.
-fn taking(credit_in_flight: u32) -> Establish {
-    Establish {
-        credit_in_flight,
-        ..establish(u64::MAX)
-    }
-}
 
 #[test]
 fn requests_go_to_the_least_loaded_link_and_never_over_its_contract() {
@@ -305,162 +282,6 @@ fn requests_that_wait_when_their_only_link_dies_go_by_the_next() {
         });
         let known: InquiryAnswer = institution.expect();
         assert_eq!(known.state, PaymentState::Committed as u8);
-        switch.shutdown().unwrap();
-    }
-}
-
-/// More than the kernel holds of a narrow link that nobody reads.
-const CLOGGING: u64 = 2_000;
-/// Behind that, with the link agent.
-const QUEUED: u64 = 500;
-
-/// Fills a narrow link of the bank until the switch's send is stuck, and then lets `QUEUED` requests more queue behind it.
-/// Gives the link, and a time before those were taken in.
-fn clog(switch: &RunningSwitch, directory: &Directory, institution: &mut Participant) -> (Participant, UtcNanos) {
-    let link = Participant::open_narrow(switch.listen()).sign_on(directory, BANK, &taking(10_000));
-    let forwarded = |count: u64| {
-        let mut sends = Vec::new();
-        eventually("all are with the link agent, and it sends no more", || {
-            let status = switch.status();
-            sends.push(status["sends"].as_u64());
-            let stuck = sends.len() > 5
-                && sends[sends.len() - 5..]
-                    .iter()
-                    .all(|same| *same == sends[sends.len() - 1]);
-            stuck && status["payments"]["accepted"] == count && status["waiting"] == 0
-        });
-    };
-    for serial in 1..=CLOGGING {
-        institution.send(&debit(INSTITUTION, BANK, serial, serial));
-    }
-    forwarded(CLOGGING);
-    let before = wall_clock();
-    for serial in CLOGGING + 1..=CLOGGING + QUEUED {
-        institution.send(&debit(INSTITUTION, BANK, serial, serial));
-    }
-    forwarded(CLOGGING + QUEUED);
-    (link, before)
-}
-
-/// What a link that has ended still brings: requests, and nothing that is no request but the last word.
-fn rest_of(link: &mut Participant) -> Vec<PaymentRequest> {
-    let mut requests = Vec::new();
-    while let Some((template, frame)) = link.next(PATIENCE) {
-        match template {
-            Template::PaymentRequest => requests.push(bytemuck::pod_read_unaligned(&frame)),
-            Template::Terminate => {}
-            other => panic!("{other:?} came"),
-        }
-    }
-    requests
-}
-
-#[test]
-fn requests_queued_in_a_link_that_dies_go_once_each_by_another_and_none_is_answered_before_tq() {
-    type Death = fn(&mut Participant);
-    let deaths: [Death; 2] = [
-        |link| link.stream.shutdown(Shutdown::Write).unwrap(),
-        |link| {
-            link.send(&Terminate {
-                session_id: 77,
-                ..bytemuck::Zeroable::zeroed()
-            });
-        },
-    ];
-    for backend in BACKENDS {
-        for (death, profile) in deaths.into_iter().zip([profile(), spread_profile()]) {
-            let (data, directory) = (tempfile::tempdir().unwrap(), timed(3_000, 3_500, 20_000));
-            // So few links that the ring by which requests come back is smaller than what comes back.
-            let mut settings = settings(data.path(), backend);
-            (settings.links.max, settings.links.half_open_max) = (16, 8);
-            let switch = start_with_settings(settings, &directory, profile, StartOptions::default());
-            let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
-            let (mut clogged, _) = clog(&switch, &directory, &mut institution);
-            let mut other = Participant::connect_as(switch.listen(), &directory, BANK, &taking(1));
-            death(&mut clogged);
-            let first: PaymentRequest = other.expect();
-            other.expect_silence(Duration::from_millis(50));
-            institution.expect_silence(Duration::from_millis(50));
-            other.send(&Credit {
-                in_flight: 10_000,
-                ..bytemuck::Zeroable::zeroed()
-            });
-            let returned = switch.status()["returned"].as_u64().unwrap();
-            assert!(returned >= QUEUED, "{returned} were queued");
-            let mut by_other = vec![first];
-            by_other.extend((1..returned).map(|_| other.expect::<PaymentRequest>()));
-            assert!(
-                by_other.is_sorted_by_key(|request| request.body.id.serial()),
-                "in the order in which they were taken in"
-            );
-            let by_clogged = rest_of(&mut clogged);
-            let serials: BTreeSet<u64> = by_other
-                .iter()
-                .chain(&by_clogged)
-                .map(|request| request.body.id.serial())
-                .collect();
-            assert_eq!(serials.len(), by_other.len() + by_clogged.len(), "none came twice");
-            assert!((CLOGGING + 1..=CLOGGING + QUEUED).all(|serial| serials.contains(&serial)));
-
-            // What the kernel had and did not deliver was sent, for ever: the bank is asked, and never saw it.
-            for request in by_other.iter().chain(&by_clogged) {
-                other.send(&yes(request));
-            }
-            for _ in 0..serials.len() {
-                let answer: Answer = institution.expect();
-                assert_eq!(code(&answer), Code::Committed);
-                assert!(serials.contains(&answer.id.serial()));
-            }
-            for _ in serials.len() as u64..CLOGGING + QUEUED {
-                let asked: StatusRequest = other.expect();
-                assert!(!serials.contains(&asked.id.serial()));
-                let mut unseen = debit(INSTITUTION, BANK, asked.id.serial(), asked.amount_minor);
-                unseen.body.id = asked.id;
-                other.send(&regarding(
-                    reply(&unseen, ReplyOutcome::NeverSeen, 0),
-                    Regarding::Status,
-                ));
-                let answer: Answer = institution.expect();
-                assert_eq!(answer.state, PaymentState::Declined as u8);
-            }
-            // No place on the other link is lost: it takes its whole contract again.
-            other.send(&Credit {
-                in_flight: 40,
-                ..bytemuck::Zeroable::zeroed()
-            });
-            for serial in 5_001..=5_041 {
-                institution.send(&debit(INSTITUTION, BANK, serial, 1));
-            }
-            let last: Vec<PaymentRequest> = (0..40).map(|_| other.expect()).collect();
-            other.expect_silence(Duration::from_millis(50));
-            other.send(&yes(&last[0]));
-            let _: PaymentRequest = other.expect();
-            switch.shutdown().unwrap();
-        }
-    }
-}
-
-#[test]
-fn requests_queued_in_the_only_link_wait_for_another_until_tq_and_are_then_told_as_not_sent() {
-    for backend in BACKENDS {
-        let (data, directory) = (tempfile::tempdir().unwrap(), timed(2_000, 4_000, 20_000));
-        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
-        let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
-        let (clogged, before) = clog(&switch, &directory, &mut institution);
-        drop(clogged);
-        let mut told = 0;
-        while told < QUEUED {
-            let answer: Answer = institution.expect();
-            assert_eq!(
-                (code(&answer), answer.state),
-                (Code::LinkDown, PaymentState::Expired as u8)
-            );
-            if answer.id.serial() > CLOGGING {
-                let waited_ns = answer.final_ns.saturating_sub(before.0);
-                assert!(waited_ns >= 2_000 * MILLISECOND, "Tq is 2 s: {waited_ns} ns");
-                told += 1;
-            }
-        }
         switch.shutdown().unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use clearway::config::{BackendChoice, Directory, demo_credential};
+use clearway::config::{BackendChoice, Directory, Settings, demo_credential};
 use clearway::domain::Code;
 use clearway::wire::{Answer, Frame, PaymentRequest, TerminateCode};
 
@@ -37,14 +37,15 @@ struct Scene {
 
 impl Scene {
     fn new(backend: BackendChoice, offences: u64) -> Self {
+        Self::with(backend, offences, |_| {})
+    }
+
+    fn with(backend: BackendChoice, offences: u64, change: fn(&mut Settings)) -> Self {
         // A link is a file, and tests run side by side.
         let _ = clearway::agent::process::raise_soft_limits();
         let mut directory = directory(4, 3);
         directory.participants[usize::from(OFFENDING_BANK)].links_max = LINKS_AT_A_TIME as u16;
-        let installation = Installation::of(directory, backend, |settings| {
-            settings.links.half_open_max = 2 * LINKS_AT_A_TIME as u32;
-            settings.links.handshake_timeout_ms = 400;
-        });
+        let installation = Installation::of(directory, backend, change);
         let daemon = installation.start();
         let load = Load::new(&installation.directory, 0..2, HONEST_BANK..HONEST_BANK + 2, 1);
         load.scheme.started(daemon.listen);
@@ -179,7 +180,10 @@ fn wrong_lengths(backend: BackendChoice) {
 }
 
 fn silent_connections(backend: BackendChoice) {
-    let scene = Scene::new(backend, SLOW_OFFENCES);
+    let scene = Scene::with(backend, SLOW_OFFENCES, |settings| {
+        settings.links.half_open_max = 2 * LINKS_AT_A_TIME as u32;
+        settings.links.handshake_timeout_ms = 400;
+    });
     scene.each_is_cut(
         |_| Participant::open(scene.listen()),
         |_| TerminateCode::HandshakeTimeout,

@@ -70,7 +70,7 @@ impl Scheme {
     fn place_after(&self, start: u64) -> Option<(u64, SocketAddr)> {
         let waits = |place: &mut (u64, Option<SocketAddr>)| place.0 <= start && !self.over.load(Ordering::Relaxed);
         let place = self.place.lock().unwrap();
-        let (place, wait) = self.moved.wait_timeout_while(place, PATIENCE, waits).unwrap();
+        let (place, wait) = self.moved.wait_timeout_while(place, 3 * PATIENCE, waits).unwrap();
         assert!(
             !wait.timed_out(),
             "a player lost its link though nobody ended the switch"

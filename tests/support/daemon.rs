@@ -84,7 +84,7 @@ impl Installation {
         let mut child = command.stderr(log.unwrap()).spawn().unwrap();
         let mut status = Value::Null;
         eventually("the daemon is ready", || {
-            assert_eq!(child.try_wait().unwrap(), None, "the daemon ended");
+            assert_eq!(child.try_wait().unwrap(), None, "the daemon ended: {}", self.log());
             status = ask(&self.path("data/admin.sock"), "status").unwrap_or_default();
             status["ready"] == true
         });

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use clearway::config::{BackendChoice, Directory, Profile, Settings, demo_credential};
-use clearway::domain::{BusinessDate, Code, Kind, ParticipantIndex, PaymentId, Scene, SchemeCode};
+use clearway::domain::{BusinessDate, Code, Kind, MILLISECOND, ParticipantIndex, PaymentId, Scene, SchemeCode};
 use clearway::journal::WriteGate;
 use clearway::switch::{RunningSwitch, StartOptions, start};
 use clearway::wire::{
@@ -29,6 +29,26 @@ pub const BACKENDS: [BackendChoice; 2] = [BackendChoice::Uring, BackendChoice::M
 /// A directory of `institutions` and `banks` with short timers left at their defaults.
 pub fn directory(institutions: u16, banks: u16) -> Directory {
     Directory::generate(institutions, banks)
+}
+
+/// Two institutions and two banks with these times, milliseconds.
+pub fn timed(wait_ms: u64, doubt_ms: u64, expiry_ms: u64) -> Directory {
+    let mut directory = directory(2, 2);
+    for entry in &mut directory.participants {
+        entry.terms.wait_ns = wait_ms * MILLISECOND;
+        entry.terms.doubt_ns = doubt_ms * MILLISECOND;
+        entry.terms.expiry_pull_ns = expiry_ms * MILLISECOND;
+        entry.terms.expiry_push_ns = expiry_ms * MILLISECOND;
+    }
+    directory
+}
+
+/// An Establish that takes so many requests unanswered.
+pub fn taking(credit_in_flight: u32) -> Establish {
+    Establish {
+        credit_in_flight,
+        ..establish(u64::MAX)
+    }
 }
 
 /// A profile small enough for many switches in one test run.
