@@ -2,39 +2,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use clearway::config::Directory;
-use clearway::domain::{Code, MILLISECOND, PaymentState};
+use clearway::domain::{Code, PaymentState};
 use clearway::switch::StartOptions;
 use clearway::wire::{
-    Answer, AnswerFlags, Credit, Establish, Inquiry, InquiryAnswer, PaymentRequest, Regarding, ReplyOutcome,
-    RetransmitRequest, Reversal, StatusRequest, Terminate,
+    Answer, AnswerFlags, Credit, Inquiry, InquiryAnswer, PaymentRequest, Regarding, ReplyOutcome, RetransmitRequest,
+    Reversal, StatusRequest, Terminate,
 };
 use support::*;
 
 const INSTITUTION: u16 = 0;
 const BANK: u16 = 2;
-
-/// Two institutions and two banks with these times, milliseconds.
-fn timed(wait_ms: u64, doubt_ms: u64, expiry_ms: u64) -> Directory {
-    let mut directory = directory(2, 2);
-    for entry in &mut directory.participants {
-        entry.terms.wait_ns = wait_ms * MILLISECOND;
-        entry.terms.doubt_ns = doubt_ms * MILLISECOND;
-        entry.terms.expiry_pull_ns = expiry_ms * MILLISECOND;
-        entry.terms.expiry_push_ns = expiry_ms * MILLISECOND;
-    }
-    directory
-}
-
-/// An Establish that takes so many requests unanswered.
-fn taking(credit_in_flight: u32) -> Establish {
-    Establish {
-        credit_in_flight,
-        ..establish(u64::MAX)
-    }
-}
 
 #[test]
 fn requests_go_to_the_least_loaded_link_and_never_over_its_contract() {
@@ -225,7 +205,7 @@ fn a_word_lost_with_its_link_is_told_again_on_the_next_one() {
             bank.send(&yes(request));
         }
         let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
-        let mut words = std::collections::BTreeSet::new();
+        let mut words = BTreeSet::new();
         while words.len() < 100 {
             let answer: Answer = institution.expect();
             assert_eq!(code(&answer), Code::Committed);
@@ -302,6 +282,41 @@ fn requests_that_wait_when_their_only_link_dies_go_by_the_next() {
         });
         let known: InquiryAnswer = institution.expect();
         assert_eq!(known.state, PaymentState::Committed as u8);
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_banks_rate_holds_over_all_its_links_and_a_new_link_brings_no_new_budget() {
+    const PER_SECOND: u32 = 20;
+    for backend in BACKENDS {
+        let (data, mut directory) = (tempfile::tempdir().unwrap(), timed(20_000, 30_000, 60_000));
+        directory.participants[usize::from(BANK)].request_per_second_max = PER_SECOND;
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
+        let connect = || Participant::connect_as(switch.listen(), &directory, BANK, &taking(1_000));
+        let mut links = vec![connect(), connect()];
+        let begun = Instant::now();
+        for serial in 1..=2 * u64::from(PER_SECOND) {
+            institution.send(&debit(INSTITUTION, BANK, serial, 100));
+        }
+        let mut came = 0;
+        while came < 2 * PER_SECOND {
+            for link in &mut links {
+                while link.next(Duration::from_millis(1)).is_some() {
+                    came += 1;
+                }
+            }
+            let granted = f64::from(PER_SECOND) * (1.0 + begun.elapsed().as_secs_f64());
+            assert!(
+                f64::from(came) <= granted.ceil(),
+                "{came} came in {:?}",
+                begun.elapsed()
+            );
+            if came >= PER_SECOND && links.len() < 4 {
+                links.push(connect());
+            }
+        }
         switch.shutdown().unwrap();
     }
 }

@@ -417,3 +417,37 @@ fn five_hundred_links_that_come_and_go_leave_nothing_behind() {
         scene.switch.shutdown().unwrap();
     }
 }
+
+#[test]
+fn an_institutions_rate_holds_over_all_its_links() {
+    const PER_SECOND: u64 = 10;
+    for (backend, arrangement) in BACKENDS.into_iter().zip([profile(), spread_profile()]) {
+        let mut scene = Scene::with(backend, |_, directory, profile| {
+            *profile = arrangement;
+            directory.participants[1].intake_per_second_max = PER_SECOND as u32;
+        });
+        let begun = Instant::now();
+        let mut links: Vec<Participant> = (0..8).map(|_| scene.connect(1)).collect();
+        for (at, link) in links.iter_mut().enumerate() {
+            for serial in 0..PER_SECOND {
+                // On-us: what is taken is answered by the switch itself.
+                link.send(&debit(1, 1, 1 + serial + PER_SECOND * at as u64, 100));
+            }
+        }
+        let mut taken = 0;
+        for link in &mut links {
+            for _ in 0..PER_SECOND {
+                let answer: Answer = link.expect();
+                match code(&answer) {
+                    Code::OnUs => taken += 1,
+                    Code::NotTaken => assert_eq!(answer.word, 0),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        let granted = PER_SECOND + begun.elapsed().as_millis() as u64 * PER_SECOND / 1_000;
+        assert!((PER_SECOND..=granted).contains(&taken), "{taken} of {granted}");
+        scene.others_are_unharmed();
+        scene.switch.shutdown().unwrap();
+    }
+}

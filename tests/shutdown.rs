@@ -3,15 +3,12 @@
 mod support;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clearway::config::{BackendChoice, Directory};
 use clearway::domain::{Code, PaymentId};
@@ -20,113 +17,8 @@ use clearway::switch::StartOptions;
 use clearway::wire::{
     Answer, AnswerFlags, Frame, PaymentRequest, Regarding, StatusRequest, Template, TerminateCode, decode,
 };
-use serde_json::Value;
+use support::daemon::{Daemon, Installation};
 use support::*;
-
-/// A switch's files: settings, directory, profile, data.
-struct Installation {
-    root: tempfile::TempDir,
-    directory: Directory,
-}
-
-/// A running daemon; killed when the test is over.
-struct Daemon {
-    child: Child,
-    listen: SocketAddr,
-}
-
-impl Installation {
-    fn new(backend: BackendChoice) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let mut directory = directory(2, 2);
-        directory.scheme.residency_bytes = 4 << 20;
-        std::fs::write(root.path().join("directory.toml"), directory.to_toml()).unwrap();
-        let profile = include_str!("../hw-profiles/small-vm.toml")
-            .replace("segment_mib = 64", "segment_mib = 4")
-            .replace("ring_mib = 128", "ring_mib = 16")
-            .replace("receive_buffers = 1024", "receive_buffers = 64")
-            .replace("core = 0\n", "");
-        std::fs::write(root.path().join("profile.toml"), profile).unwrap();
-        let installation = Self { root, directory };
-        installation.write_settings("127.0.0.1:0".parse().unwrap(), backend);
-        installation
-    }
-
-    fn write_settings(&self, listen: SocketAddr, backend: BackendChoice) {
-        let mut settings = settings(&self.path("data"), backend);
-        settings.listen = listen;
-        settings.directory = self.path("directory.toml");
-        settings.profile = self.path("profile.toml").display().to_string();
-        settings.shutdown_drain_ms = Some(2_000);
-        std::fs::write(self.path("clearway.toml"), settings.to_toml()).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clearway"));
-        command.args(["run", "--config"]).arg(self.path("clearway.toml"));
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        command
-    }
-
-    /// Starts the daemon and waits until it takes payments.
-    fn start(&self) -> Daemon {
-        let mut child = self.command().stderr(Stdio::null()).spawn().unwrap();
-        let mut status = Value::Null;
-        eventually("the daemon is ready", || {
-            assert_eq!(child.try_wait().unwrap(), None, "the daemon ended");
-            status = ask(&self.path("data/admin.sock"), "status").unwrap_or_default();
-            status["ready"] == true
-        });
-        let listen = status["listen"].as_str().unwrap().parse().unwrap();
-        Daemon { child, listen }
-    }
-
-    /// Runs the daemon where it can't start.
-    fn fails(&self) -> Output {
-        self.command().output().unwrap()
-    }
-
-    fn shutdown_report(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(self.path("data/shutdown.json")).unwrap()).unwrap()
-    }
-}
-
-fn ask(socket: &Path, request: &str) -> Option<Value> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.write_all(format!("{request}\n").as_bytes()).ok()?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).ok()?;
-    serde_json::from_str(&line).ok()
-}
-
-impl Daemon {
-    fn signal(&self, signal: i32) {
-        // SAFETY: no memory is involved; the child has not been waited for, so the id is still its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the daemon does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What a bank was sent, over all its links and all runs of the switch.
 type Book = Arc<Mutex<HashMap<PaymentId, PaymentRequest>>>;

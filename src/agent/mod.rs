@@ -14,7 +14,7 @@ mod ring;
 mod runner;
 mod wakeup;
 
-pub use bucket::Bucket;
+pub use bucket::{Bucket, SharedBucket};
 pub use clock::{SwitchClock, wall_clock};
 pub use composite::CompositeAgent;
 pub use gate::{IntakeGate, IntakeState};

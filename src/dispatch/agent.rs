@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::links::LinkTable;
-use crate::agent::{Agent, AgentError, Bucket, RETRY_PAUSE, Ring, SwitchClock};
+use super::queue::{Queue, Waiting};
+use crate::agent::{Agent, AgentError, RETRY_PAUSE, Ring, SwitchClock};
 use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 use crate::journal::{Positions, TailView};
 use crate::memory::ChunkedTable;
 use crate::wire::{
     Answer, AnswerFlags, Effect, EffectFrame, FRAME_PREFIX_BYTES, Frame, FrameHeader, Intake, LinkChange, Outbound,
-    OutboundKind, PaymentRequest, StatusRequest, Template,
+    OutboundKind, PaymentRequest, StatusRequest, Template, Unsent,
 };
 
 /// Effects taken per duty cycle.
@@ -29,6 +30,8 @@ pub struct DispatchCounters {
     pub waiting: AtomicU64,
     /// Requests given back as not sent.
     pub not_sent: AtomicU64,
+    /// Requests that a link which ended had not sent yet, and another may.
+    pub returned: AtomicU64,
     /// Words for which no link was there; they are told again at Establish.
     pub words_held: AtomicU64,
 }
@@ -49,29 +52,12 @@ pub struct DispatchParts {
     pub positions: Arc<Positions>,
     /// Connections of each link agent: tells whose a link slot is.
     pub connections_max: usize,
-    /// Participants in the directory.
-    pub participants: usize,
+    /// Per participant, the requests it takes a second over all its links; 0 = no limit.
+    pub requests_per_second_max: Vec<u32>,
     /// The clock.
     pub clock: SwitchClock,
     /// Counts.
     pub counters: Arc<DispatchCounters>,
-}
-
-/// A request without a link.
-struct Waiting {
-    slot: PaymentSlot,
-    id: PaymentId,
-    deadline: UtcNanos,
-    frame: [u8; 128],
-}
-
-#[derive(Default)]
-struct Queue {
-    requests: VecDeque<Waiting>,
-    status: VecDeque<EffectFrame>,
-    status_bucket: Bucket,
-    /// In [`Dispatch::waiting`].
-    listed: bool,
 }
 
 /// The dispatch agent.
@@ -102,13 +88,11 @@ impl Dispatch {
     /// Puts dispatch together.
     #[must_use]
     pub fn new(parts: DispatchParts) -> Self {
-        let queue = || Queue {
-            status_bucket: Bucket::new(STATUS_REQUESTS_PER_SECOND),
-            ..Queue::default()
-        };
         Self {
-            links: LinkTable::new(parts.participants),
-            queues: (0..parts.participants).map(|_| queue()).collect(),
+            links: LinkTable::new(&parts.requests_per_second_max),
+            queues: (0..parts.requests_per_second_max.len())
+                .map(|_| Queue::new(STATUS_REQUESTS_PER_SECOND))
+                .collect(),
             waiting: Vec::new(),
             status_waiting: HashSet::new(),
             sent_on: ChunkedTable::new(false),
@@ -125,11 +109,33 @@ impl Dispatch {
         let mut work = 0;
         while let Some(change) = self.parts.changes.pop() {
             work += 1;
-            if let Some(participant) = self.links.change(change) {
+            if let LinkChange::Unsent(unsent) = change {
+                self.take_back(&unsent);
+            } else if let Some(participant) = self.links.change(change) {
                 self.send_waiting(participant);
             }
         }
         work
+    }
+
+    /// A request that its link did not send waits for another, as long as any request does.
+    fn take_back(&mut self, unsent: &Unsent) {
+        let sent_on = &mut self.sent_on[unsent.slot.index()];
+        // It may be final meanwhile: then there is nothing to send.
+        if *sent_on != unsent.link.0 {
+            return;
+        }
+        *sent_on = LinkId::NONE.0;
+        self.links.give_credit(unsent.link);
+        bump(&self.parts.counters.returned, 1);
+        let body = PaymentRequest::read(&unsent.frame).body;
+        self.queues[body.responder.index()].put_back(Waiting {
+            slot: unsent.slot,
+            id: body.id,
+            deadline: unsent.deadline,
+            frame: unsent.frame,
+        });
+        self.list(body.responder);
     }
 
     fn take_effects(&mut self) -> usize {
@@ -196,10 +202,17 @@ impl Dispatch {
         while self.sent_on.len() <= slot.index() {
             self.sent_on.push(LinkId::NONE.0);
         }
-        let nothing_waits = self.queues[responder.index()].requests.is_empty();
+        let nothing_waits = self.queues[responder.index()].first().is_none();
         if nothing_waits && let Some(link) = self.links.take_credit(responder, self.now) {
             self.sent_on[slot.index()] = link.0;
-            self.push(link, OutboundKind::Journaled { position, deadline });
+            self.push(
+                link,
+                OutboundKind::Journaled {
+                    slot,
+                    position,
+                    deadline,
+                },
+            );
             return;
         }
         let mut frame = [0; size_of::<PaymentRequest>()];
@@ -207,7 +220,7 @@ impl Dispatch {
         let header = FrameHeader::new(Template::PaymentRequest, frame.len());
         frame[..FRAME_PREFIX_BYTES].copy_from_slice(&bytemuck::bytes_of(&header)[..FRAME_PREFIX_BYTES]);
         let id = PaymentRequest::read(&frame).body.id;
-        self.queues[responder.index()].requests.push_back(Waiting {
+        self.queues[responder.index()].push(Waiting {
             slot,
             id,
             deadline,
@@ -282,24 +295,25 @@ impl Dispatch {
 
     /// Sends what waits for this participant, as far as credit, rate and room go.
     fn send_waiting(&mut self, participant: ParticipantIndex) {
-        while let Some(first) = self.queues[participant.index()].requests.front() {
+        while let Some(first) = self.queues[participant.index()].first() {
             if first.deadline < self.now || self.room <= ROOM_RESERVED {
                 break;
             }
             if self.sent_on[first.slot.index()] == FINAL {
-                self.queues[participant.index()].requests.pop_front();
+                self.queues[participant.index()].take_first();
                 continue;
             }
             let Some(link) = self.links.take_credit(participant, self.now) else {
                 break;
             };
-            let Some(waited) = self.queues[participant.index()].requests.pop_front() else {
+            let Some(waited) = self.queues[participant.index()].take_first() else {
                 break;
             };
             self.sent_on[waited.slot.index()] = link.0;
             self.push(
                 link,
                 OutboundKind::Waited {
+                    slot: waited.slot,
                     frame: waited.frame,
                     deadline: waited.deadline,
                 },
@@ -332,12 +346,12 @@ impl Dispatch {
         let mut at = 0;
         while at < self.waiting.len() {
             let participant = self.waiting[at];
-            while let Some(first) = self.queues[participant.index()].requests.front() {
+            while let Some(first) = self.queues[participant.index()].first() {
                 if first.deadline >= self.now {
                     break;
                 }
                 let (id, slot) = (first.id, first.slot);
-                self.queues[participant.index()].requests.pop_front();
+                self.queues[participant.index()].take_first();
                 work += 1;
                 if self.sent_on[slot.index()] != FINAL {
                     let has_links = self.links.has_links(participant);
@@ -353,7 +367,7 @@ impl Dispatch {
             }
             self.send_waiting(participant);
             let queue = &mut self.queues[participant.index()];
-            if queue.requests.is_empty() && queue.status.is_empty() {
+            if queue.first().is_none() && queue.status.is_empty() {
                 queue.listed = false;
                 self.waiting.swap_remove(at);
             } else {
@@ -399,7 +413,7 @@ impl Agent for Dispatch {
         let mut work = self.take_changes() + self.take_effects();
         if !self.waiting.is_empty() {
             work += self.look_at_queues();
-            let waiting: usize = self.waiting.iter().map(|p| self.queues[p.index()].requests.len()).sum();
+            let waiting: usize = self.waiting.iter().map(|p| self.queues[p.index()].len()).sum();
             self.parts.counters.waiting.store(waiting as u64, Ordering::Relaxed);
         }
         work += self.give_back();
@@ -421,7 +435,7 @@ impl Agent for Dispatch {
             let queue = &self.queues[participant.index()];
             let has_links = self.links.has_links(*participant);
             // A rate gives credit back by time alone, so a request that has links is looked at again soon.
-            let request = queue.requests.front().map_or(UtcNanos::NEVER, |waiting| {
+            let request = queue.first().map_or(UtcNanos::NEVER, |waiting| {
                 if has_links {
                     waiting.deadline.plus(1).min(now.plus(MILLISECOND))
                 } else {

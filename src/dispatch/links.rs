@@ -12,6 +12,15 @@ pub(super) struct DispatchLink {
     /// Requests sent on it and not yet final.
     pub(super) in_flight: u32,
     pub(super) in_flight_max: u32,
+    /// What the participant wants on this link.
+    rate: Bucket,
+}
+
+/// What dispatch knows of one participant's links.
+#[derive(Debug)]
+struct Lines {
+    slots: Vec<u16>,
+    /// What it takes a second over all its links; a new link brings no new budget.
     rate: Bucket,
 }
 
@@ -19,14 +28,19 @@ pub(super) struct DispatchLink {
 #[derive(Debug)]
 pub(super) struct LinkTable {
     links: Vec<Option<DispatchLink>>,
-    by_participant: Vec<Vec<u16>>,
+    by_participant: Vec<Lines>,
 }
 
 impl LinkTable {
-    pub(super) fn new(participants: usize) -> Self {
+    /// No links yet; a participant takes as many requests a second as stands at its index, 0 = no limit.
+    pub(super) fn new(requests_per_second_max: &[u32]) -> Self {
+        let lines = |&per_second| Lines {
+            slots: Vec::new(),
+            rate: Bucket::new(per_second),
+        };
         Self {
             links: Vec::new(),
-            by_participant: vec![Vec::new(); participants],
+            by_participant: requests_per_second_max.iter().map(lines).collect(),
         }
     }
 
@@ -55,7 +69,7 @@ impl LinkTable {
                     in_flight_max,
                     rate,
                 });
-                self.by_participant[participant.index()].push(link.slot() as u16);
+                self.by_participant[participant.index()].slots.push(link.slot() as u16);
                 Some(participant)
             }
             LinkChange::Contract {
@@ -71,9 +85,12 @@ impl LinkTable {
             LinkChange::Down { link } => {
                 let participant = self.get_mut(link)?.participant;
                 self.links[link.slot()] = None;
-                self.by_participant[participant.index()].retain(|&slot| usize::from(slot) != link.slot());
+                let lines = &mut self.by_participant[participant.index()];
+                lines.slots.retain(|&slot| usize::from(slot) != link.slot());
                 None
             }
+            // It changes no link: dispatch's queues take it.
+            LinkChange::Unsent(_) => None,
         }
     }
 
@@ -88,15 +105,19 @@ impl LinkTable {
     pub(super) fn has_links(&self, participant: ParticipantIndex) -> bool {
         self.by_participant
             .get(participant.index())
-            .is_some_and(|links| !links.is_empty())
+            .is_some_and(|lines| !lines.slots.is_empty())
     }
 
     /// The least loaded of the participant's links that takes one more request now; the request is counted on it.
     #[inline]
     pub(super) fn take_credit(&mut self, participant: ParticipantIndex, now: UtcNanos) -> Option<LinkId> {
         let links = &mut self.links;
-        let slots = self.by_participant.get(participant.index())?;
-        let best = slots
+        let lines = self.by_participant.get_mut(participant.index())?;
+        if lines.rate.next_at(now) > now {
+            return None;
+        }
+        let best = lines
+            .slots
             .iter()
             .filter_map(|&slot| links[usize::from(slot)].as_ref())
             .filter(|link| link.in_flight < link.in_flight_max && link.rate.next_at(now) <= now)
@@ -104,7 +125,7 @@ impl LinkTable {
             .min_by_key(|link| (u64::from(link.in_flight) << 32) / u64::from(link.in_flight_max))?
             .id;
         let link = links[best.slot()].as_mut()?;
-        if !link.rate.take(now) {
+        if !link.rate.take(now) || !lines.rate.take(now) {
             return None;
         }
         link.in_flight += 1;
@@ -128,8 +149,11 @@ impl LinkTable {
         {
             return Some(via);
         }
-        let slots = self.by_participant.get(participant.index())?;
-        let links = slots.iter().filter_map(|&slot| self.links[usize::from(slot)].as_ref());
+        let lines = self.by_participant.get(participant.index())?;
+        let links = lines
+            .slots
+            .iter()
+            .filter_map(|&slot| self.links[usize::from(slot)].as_ref());
         links.min_by_key(|link| link.in_flight).map(|link| link.id)
     }
 }
@@ -154,7 +178,7 @@ mod tests {
 
     #[test]
     fn requests_spread_by_load_and_stop_at_the_contract() {
-        let mut table = LinkTable::new(4);
+        let mut table = LinkTable::new(&[0; 4]);
         let (small, large) = (up(&mut table, 0, 2), up(&mut table, 7, 6));
         let mut taken = Vec::new();
         while let Some(link) = table.take_credit(BANK, NOW) {
@@ -173,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_link_whose_rate_is_used_up_leaves_the_others_their_turn() {
-        let mut table = LinkTable::new(4);
+        let mut table = LinkTable::new(&[0; 4]);
         let link = |slot| LinkId::new(slot, 1);
         for (slot, in_flight_max, per_second_max) in [(0, 1_000, 2), (1, 4, 0)] {
             table.change(LinkChange::Up {
@@ -189,8 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn a_participants_rate_holds_over_all_its_links_and_is_not_new_with_a_new_one() {
+        let mut table = LinkTable::new(&[0, 0, 0, 10]);
+        let first = up(&mut table, 0, 1_000);
+        up(&mut table, 1, 1_000);
+        let take = |table: &mut LinkTable, now| std::iter::from_fn(|| table.take_credit(BANK, now)).count();
+        assert_eq!(take(&mut table, NOW), 10);
+        table.change(LinkChange::Down { link: first });
+        up(&mut table, 2, 1_000);
+        table.change(LinkChange::Contract {
+            link: LinkId::new(2, 1),
+            in_flight_max: 2_000,
+            per_second_max: 500,
+        });
+        assert_eq!(take(&mut table, NOW), 0);
+        assert_eq!(take(&mut table, NOW.plus(crate::domain::SECOND / 2)), 5);
+    }
+
+    #[test]
     fn a_link_of_an_earlier_generation_is_not_this_link() {
-        let mut table = LinkTable::new(4);
+        let mut table = LinkTable::new(&[0; 4]);
         let link = up(&mut table, 0, 2);
         table.change(LinkChange::Down { link });
         assert!(!table.has_links(BANK));

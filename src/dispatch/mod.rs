@@ -6,5 +6,6 @@
 
 mod agent;
 mod links;
+mod queue;
 
 pub use agent::{Dispatch, DispatchCounters, DispatchParts};

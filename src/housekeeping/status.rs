@@ -108,6 +108,7 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
         "sends": count(|c| &c.sends),
         "waiting": source.dispatch.waiting.load(Ordering::Relaxed),
         "not_sent": source.dispatch.not_sent.load(Ordering::Relaxed) + count(|c| &c.not_sent),
+        "returned": source.dispatch.returned.load(Ordering::Relaxed),
         "words_held": source.dispatch.words_held.load(Ordering::Relaxed),
         "system_calls": count(|c| &c.system_calls) + positions.syncs(),
     });

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::counters::{LinkCounters, add, sub};
 use super::outgoing::Outgoing;
 use super::session::{Session, SessionTimes};
-use crate::agent::{Agent, AgentError, Bucket, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
+use crate::agent::{
+    Agent, AgentError, Bucket, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SharedBucket, SwitchClock, Wakeup,
+};
 use crate::config::Directory;
 use crate::domain::{LinkId, MILLISECOND, ParticipantIndex, UtcNanos};
 use crate::io::{BufferShare, Completion, Connection, Driver};
@@ -49,6 +51,29 @@ pub struct LinkRings {
     pub home: Arc<Ring<u16>>,
 }
 
+/// What one participant may send, over all its links and so on all link agents together.
+#[derive(Debug)]
+pub struct IntakeRates {
+    /// Payments.
+    pub payments: SharedBucket,
+    /// Inquiries.
+    pub inquiries: SharedBucket,
+}
+
+impl IntakeRates {
+    /// Of every participant, by index.
+    #[must_use]
+    pub fn of(directory: &Directory) -> Arc<[Self]> {
+        let entries = directory.participants.iter();
+        entries
+            .map(|entry| Self {
+                payments: SharedBucket::new(entry.intake_per_second_max),
+                inquiries: SharedBucket::new(entry.inquiries_per_second_max),
+            })
+            .collect()
+    }
+}
+
 /// What a link agent is made of.
 pub struct LinkAgentParts {
     /// Its number, from 0.
@@ -77,6 +102,8 @@ pub struct LinkAgentParts {
     pub next_words: Arc<[AtomicU64]>,
     /// Per participant, its links on all link agents.
     pub link_counts: Arc<[AtomicU16]>,
+    /// Per participant, what it may send a second.
+    pub rates: Arc<[IntakeRates]>,
     /// Limits.
     pub limits: LinkLimits,
     /// Counts.
@@ -96,7 +123,6 @@ pub struct LinkAgent {
     pub(super) deferred_changes: VecDeque<LinkChange>,
     pub(super) deferred_queries: VecDeque<Query>,
     pub(super) dirty: Vec<u32>,
-    pub(super) inquiry_budgets: Vec<Bucket>,
     pub(super) half_open: usize,
     pub(super) timers_due: UtcNanos,
     pub(super) now: UtcNanos,
@@ -118,7 +144,6 @@ pub(super) struct Link {
     /// Negotiated, and so counted among its participant's links.
     pub(super) counted: Option<ParticipantIndex>,
     pub(super) in_flight: u32,
-    pub(super) intake_rate: Bucket,
     pub(super) session_rate: Bucket,
     pub(super) backlog_bytes_max: usize,
 }
@@ -139,12 +164,6 @@ impl LinkAgent {
     #[must_use]
     pub fn new(parts: LinkAgentParts) -> Self {
         let now = parts.clock.now();
-        let budgets = parts
-            .directory
-            .participants
-            .iter()
-            .map(|e| Bucket::new(e.inquiries_per_second_max))
-            .collect();
         Self {
             links: (0..parts.connections_max).map(|_| None).collect(),
             // A link id in the journal of an earlier run should not name a link of this one.
@@ -156,7 +175,6 @@ impl LinkAgent {
             deferred_changes: VecDeque::new(),
             deferred_queries: VecDeque::new(),
             dirty: Vec::with_capacity(parts.connections_max),
-            inquiry_budgets: budgets,
             half_open: 0,
             timers_due: UtcNanos::NEVER,
             now,
@@ -217,7 +235,6 @@ impl LinkAgent {
             standing: Standing::HalfOpen,
             counted: None,
             in_flight: 0,
-            intake_rate: Bucket::default(),
             session_rate: Bucket::new(SESSION_REQUESTS_PER_SECOND),
             backlog_bytes_max: BACKLOG_SLACK_BYTES,
         });

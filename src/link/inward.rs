@@ -8,7 +8,6 @@ use super::agent::{BACKLOG_SLACK_BYTES, LinkAgent, Standing};
 use super::counters::add;
 use super::door;
 use super::session::{Identity, SessionEvent};
-use crate::agent::Bucket;
 use crate::config::Directory;
 use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, Role, SchemeCode};
 use crate::io::{BufferGroup, Connection, HEADROOM};
@@ -145,7 +144,7 @@ impl LinkAgent {
         let verdict = door::check_request(&request.body, identity.participant).and_then(|()| {
             let taken = self.parts.gate.is_open()
                 && link.in_flight < identity.intake_in_flight_max
-                && link.intake_rate.take(self.now);
+                && self.parts.rates[identity.participant.index()].payments.take(self.now);
             if taken { Ok(()) } else { Err(Code::NotTaken) }
         });
         match verdict {
@@ -254,7 +253,6 @@ impl LinkAgent {
             return;
         };
         let id = link.id;
-        link.intake_rate = Bucket::new(identity.intake_per_second_max);
         link.backlog_bytes_max = BACKLOG_SLACK_BYTES
             + 2 * (in_flight_max as usize * size_of::<PaymentRequest>() + identity.intake_in_flight_max as usize * 96);
         self.timers_due = self.timers_due.min(link.session.deadline());
@@ -287,7 +285,7 @@ impl LinkAgent {
         let Some(participant) = link.session.established().map(|identity| identity.participant) else {
             return;
         };
-        let within = self.inquiry_budgets[participant.index()].take(self.now);
+        let within = self.parts.rates[participant.index()].inquiries.take(self.now);
         let query = Query::Inquiry {
             link: link.id,
             participant,
@@ -376,7 +374,13 @@ impl LinkAgent {
             rings.priority.push(*intake).is_ok()
         });
         let changes = drain_into(&mut self.deferred_changes, |change| rings.changes.push(*change).is_ok());
+        if changes > 0 {
+            rings.changes.notify();
+        }
         let queries = drain_into(&mut self.deferred_queries, |query| rings.queries.push(*query).is_ok());
+        if queries > 0 {
+            rings.queries.notify();
+        }
         runs + priority + changes + queries
     }
 

@@ -12,6 +12,6 @@ mod outgoing;
 mod outward;
 mod session;
 
-pub use agent::{LinkAgent, LinkAgentParts, LinkLimits, LinkRings};
+pub use agent::{IntakeRates, LinkAgent, LinkAgentParts, LinkLimits, LinkRings};
 pub use counters::LinkCounters;
 pub use session::{Identity, Session, SessionEvent, SessionTimes};

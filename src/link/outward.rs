@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use super::agent::{LinkAgent, Standing};
 use super::counters::{add, sub};
 use super::inward::next_word;
+use super::outgoing::journaled_request;
 use super::session::SessionEvent;
-use crate::domain::{Code, MILLISECOND, PaymentId, UtcNanos};
+use crate::domain::{Code, LinkId, MILLISECOND, PaymentId, PaymentSlot, UtcNanos};
 use crate::io::Connection;
-use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, TerminateCode};
+use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, TerminateCode, Unsent};
 
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
@@ -25,34 +26,18 @@ impl LinkAgent {
             work += 1;
             let connection = self.connection_of(outbound.link);
             match outbound.what {
-                OutboundKind::Journaled { position, deadline } => match connection {
-                    Some(at) => {
-                        let (view, link) = (&self.parts.view, self.links[at as usize].as_mut());
-                        if let Some(link) = link {
-                            link.outgoing
-                                .push_journaled(deadline, |frame| view.copy(position, frame));
-                        }
-                        self.mark_dirty(at);
-                    }
-                    None => {
-                        let mut frame = [0; size_of::<PaymentRequest>()];
-                        self.parts.view.copy(position, &mut frame);
-                        let request: PaymentRequest = bytemuck::pod_read_unaligned(&frame);
-                        self.not_sent(request.body.id, Code::LinkDown);
-                    }
-                },
-                OutboundKind::Waited { frame, deadline } => match connection {
-                    Some(at) => {
-                        if let Some(link) = &mut self.links[at as usize] {
-                            link.outgoing.push_request(&frame, deadline);
-                        }
-                        self.mark_dirty(at);
-                    }
-                    None => {
-                        let request: PaymentRequest = bytemuck::pod_read_unaligned(&frame);
-                        self.not_sent(request.body.id, Code::LinkDown);
-                    }
-                },
+                OutboundKind::Journaled {
+                    slot,
+                    position,
+                    deadline,
+                } => {
+                    let view = &self.parts.view;
+                    let frame = journaled_request(|frame| view.copy(position, frame));
+                    self.queue_request(connection, outbound.link, slot, deadline, frame);
+                }
+                OutboundKind::Waited { slot, frame, deadline } => {
+                    self.queue_request(connection, outbound.link, slot, deadline, frame);
+                }
                 OutboundKind::Frame {
                     template,
                     bytes,
@@ -78,9 +63,39 @@ impl LinkAgent {
         work
     }
 
-    fn not_sent(&mut self, id: PaymentId, code: Code) {
+    /// Appends a request to what its link is to send; where that link has ended, another may send it.
+    #[inline]
+    fn queue_request(
+        &mut self,
+        connection: Option<u32>,
+        link: LinkId,
+        slot: PaymentSlot,
+        deadline: UtcNanos,
+        frame: [u8; size_of::<PaymentRequest>()],
+    ) {
+        match connection {
+            Some(at) => {
+                if let Some(link) = &mut self.links[at as usize] {
+                    link.outgoing.push_request(slot, &frame, deadline);
+                }
+                self.mark_dirty(at);
+            }
+            None => self.tell_dispatch(LinkChange::Unsent(Unsent {
+                link,
+                slot,
+                deadline,
+                frame,
+            })),
+        }
+    }
+
+    /// A request whose time had passed when its turn to be sent came.
+    fn expired_unsent(&mut self, id: PaymentId) {
         add(&self.parts.counters.not_sent, 1);
-        self.push_priority(Intake::NotSent { id, code });
+        self.push_priority(Intake::NotSent {
+            id,
+            code: Code::OverLinkCapacity,
+        });
     }
 
     pub(super) fn mark_dirty(&mut self, at: u32) {
@@ -125,7 +140,7 @@ impl LinkAgent {
             self.parts.driver.send(Connection(at), bytes);
         }
         for id in expired {
-            self.not_sent(id, Code::OverLinkCapacity);
+            self.expired_unsent(id);
         }
     }
 
@@ -154,7 +169,7 @@ impl LinkAgent {
             "link cut: {}",
             code.text()
         );
-        self.give_back_requests(at);
+        self.part(at);
         if let Some(link) = &mut self.links[at as usize] {
             link.session.terminate(code, link.outgoing.session_bytes());
         }
@@ -167,30 +182,36 @@ impl LinkAgent {
             return;
         };
         link.closing = true;
-        if !link.outgoing.is_sending() {
+        let is_sending = link.outgoing.is_sending();
+        self.part(at);
+        if !is_sending {
             self.send_pending(at);
         }
         self.leave(at);
         self.parts.driver.close(Connection(at));
     }
 
-    /// The link counts no more: dispatch forgets it, its unsent requests go back.
+    /// The link counts no more.
     pub(super) fn leave(&mut self, at: u32) {
+        self.part(at);
         let Some(link) = self.links[at as usize].as_mut() else {
             return;
         };
         link.closing = true;
         link.receiving = false;
-        let (id, counted, standing) = (
-            link.id,
-            link.counted.take(),
-            std::mem::replace(&mut link.standing, Standing::Gone),
-        );
-        self.give_back_requests(at);
-        if let Some(participant) = counted {
+        if let Some(participant) = link.counted.take() {
             self.parts.link_counts[participant.index()].fetch_sub(1, Ordering::Relaxed);
         }
-        match standing {
+    }
+
+    /// Dispatch forgets the link, and then gets back the requests of which no byte was handed to the kernel: in this
+    /// order, so that it does not send them here again.
+    fn part(&mut self, at: u32) {
+        let Some(link) = self.links[at as usize].as_mut() else {
+            return;
+        };
+        let id = link.id;
+        match std::mem::replace(&mut link.standing, Standing::Gone) {
             Standing::HalfOpen => self.half_open -= 1,
             Standing::Up => {
                 sub(&self.parts.counters.established, 1);
@@ -198,17 +219,19 @@ impl LinkAgent {
             }
             Standing::Gone => {}
         }
-    }
-
-    /// Requests of which no byte was handed to the kernel were not sent.
-    fn give_back_requests(&mut self, at: u32) {
-        let Some(link) = self.links[at as usize].as_mut() else {
-            return;
-        };
-        let mut ids = Vec::new();
-        link.outgoing.take_back_requests(|id| ids.push(id));
-        for id in ids {
-            self.not_sent(id, Code::LinkDown);
+        let mut unsent = Vec::new();
+        if let Some(link) = self.links[at as usize].as_mut() {
+            link.outgoing.take_back_requests(|slot, deadline, frame| {
+                unsent.push(Unsent {
+                    link: id,
+                    slot,
+                    deadline,
+                    frame: *frame,
+                });
+            });
+        }
+        for request in unsent {
+            self.tell_dispatch(LinkChange::Unsent(request));
         }
     }
 

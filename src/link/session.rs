@@ -23,11 +23,11 @@ pub struct Identity {
     pub role: Role,
     /// Payments it may have unanswered on this link.
     pub intake_in_flight_max: u32,
-    /// Payments a second it may send on this link; 0 = no limit.
+    /// Payments a second it may send over all its links; 0 = no limit.
     pub intake_per_second_max: u32,
     /// Requests it takes unanswered on this link.
     pub request_in_flight_max: u32,
-    /// Requests a second it takes on this link; 0 = no limit.
+    /// Requests a second it takes over all its links; 0 = no limit.
     pub request_per_second_max: u32,
 }
 

@@ -26,7 +26,7 @@ use crate::housekeeping::{
 };
 use crate::io::BufferShare;
 use crate::journal::{Appender, Full, Journal, JournalOptions, Positions, SyncMode, WriteGate};
-use crate::link::{LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
+use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
 use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
 
@@ -297,6 +297,7 @@ fn assemble(
     let pulse = Arc::new(LedgerPulse::default());
     let next_words: Arc<[AtomicU64]> = (0..participants).map(|_| AtomicU64::new(1)).collect();
     let link_counts: Arc<[AtomicU16]> = (0..participants).map(|_| AtomicU16::new(0)).collect();
+    let rates = IntakeRates::of(&directory);
     let dispatch_counters = Arc::new(DispatchCounters::default());
     let desk = SnapshotDesk::new(Arc::clone(&clearing_wakeup));
     let last = Arc::new(Mutex::new(None));
@@ -348,6 +349,7 @@ fn assemble(
             clock: clock.clone(),
             next_words: Arc::clone(&next_words),
             link_counts: Arc::clone(&link_counts),
+            rates: Arc::clone(&rates),
             limits,
             counters: Arc::clone(&link_counters),
         })));
@@ -394,7 +396,11 @@ fn assemble(
         view: journal.view,
         positions: Arc::clone(&journal.positions),
         connections_max,
-        participants,
+        requests_per_second_max: directory
+            .participants
+            .iter()
+            .map(|entry| entry.request_per_second_max)
+            .collect(),
         clock: clock.clone(),
         counters: Arc::clone(&dispatch_counters),
     };

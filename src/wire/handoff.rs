@@ -127,6 +127,8 @@ pub struct Outbound {
 pub enum OutboundKind {
     /// Copy this request out of the journal and send it.
     Journaled {
+        /// The payment's slot, by which it is known if it comes back.
+        slot: PaymentSlot,
         /// Where the record's payload lies.
         position: u64,
         /// Not to be sent after this time.
@@ -134,6 +136,8 @@ pub enum OutboundKind {
     },
     /// Send this request, which waited in dispatch.
     Waited {
+        /// The payment's slot, by which it is known if it comes back.
+        slot: PaymentSlot,
         /// The sealed frame.
         frame: [u8; 128],
         /// Not to be sent after this time.
@@ -160,8 +164,25 @@ pub enum OutboundKind {
     },
 }
 
+/// A request of which no byte was handed to the kernel before its link ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsent {
+    /// The link it was to go by.
+    pub link: LinkId,
+    /// The payment's slot.
+    pub slot: PaymentSlot,
+    /// Not to be sent after this time.
+    pub deadline: UtcNanos,
+    /// The sealed frame.
+    pub frame: [u8; 128],
+}
+
 /// Link agent → dispatch.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "ring entries are by value: nothing is allocated on the hot path"
+)]
 pub enum LinkChange {
     /// A link is established.
     Up {
@@ -188,6 +209,8 @@ pub enum LinkChange {
         /// The link.
         link: LinkId,
     },
+    /// A request that it did not send, told after its Down: another link may.
+    Unsent(Unsent),
 }
 
 /// Link agent → clearing, by a bounded path of its own: questions that are not events.

@@ -16,7 +16,9 @@ pub use frame::{
     ENCODING, FRAME_BYTES_MAX, FRAME_PREFIX_BYTES, Frame, FrameError, FrameHeader, SCHEMA_ID, SCHEMA_VERSION, Template,
     decode, frame_length, seal,
 };
-pub use handoff::{BufferRef, Effect, EffectFrame, FrameRun, Intake, LinkChange, Outbound, OutboundKind, Query};
+pub use handoff::{
+    BufferRef, Effect, EffectFrame, FrameRun, Intake, LinkChange, Outbound, OutboundKind, Query, Unsent,
+};
 pub use payment::{
     Answer, AnswerFlags, FinalNotice, Inquiry, InquiryAnswer, PaymentBody, PaymentRequest, Regarding, Reply, ReplyBody,
     ReplyOutcome, RequestFlags, Reversal, StatusRequest, content_digest,

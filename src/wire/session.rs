@@ -114,7 +114,7 @@ pub struct EstablishmentAck {
     pub keepalive_ms: u32,
     /// Payments the switch takes unanswered on this link.
     pub credit_in_flight: u32,
-    /// Payments a second the switch takes on this link; 0 = no limit.
+    /// Payments a second the switch takes over all links of the participant; 0 = no limit.
     pub credit_per_second: u32,
     /// Zero.
     pub reserved: [u8; 12],

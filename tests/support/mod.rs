@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
-use std::io::{Read, Write};
+pub mod daemon;
+
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use clearway::config::{BackendChoice, Directory, Profile, Settings, demo_credential};
-use clearway::domain::{BusinessDate, Code, Kind, ParticipantIndex, PaymentId, Scene, SchemeCode};
+use clearway::domain::{BusinessDate, Code, Kind, MILLISECOND, ParticipantIndex, PaymentId, Scene, SchemeCode};
 use clearway::journal::WriteGate;
 use clearway::switch::{RunningSwitch, StartOptions, start};
 use clearway::wire::{
@@ -27,6 +29,26 @@ pub const BACKENDS: [BackendChoice; 2] = [BackendChoice::Uring, BackendChoice::M
 /// A directory of `institutions` and `banks` with short timers left at their defaults.
 pub fn directory(institutions: u16, banks: u16) -> Directory {
     Directory::generate(institutions, banks)
+}
+
+/// Two institutions and two banks with these times, milliseconds.
+pub fn timed(wait_ms: u64, doubt_ms: u64, expiry_ms: u64) -> Directory {
+    let mut directory = directory(2, 2);
+    for entry in &mut directory.participants {
+        entry.terms.wait_ns = wait_ms * MILLISECOND;
+        entry.terms.doubt_ns = doubt_ms * MILLISECOND;
+        entry.terms.expiry_pull_ns = expiry_ms * MILLISECOND;
+        entry.terms.expiry_push_ns = expiry_ms * MILLISECOND;
+    }
+    directory
+}
+
+/// An Establish that takes so many requests unanswered.
+pub fn taking(credit_in_flight: u32) -> Establish {
+    Establish {
+        credit_in_flight,
+        ..establish(u64::MAX)
+    }
 }
 
 /// A profile small enough for many switches in one test run.
@@ -124,6 +146,15 @@ pub fn held_options() -> (Arc<Hold>, StartOptions) {
     )
 }
 
+/// What a link brought.
+pub enum Heard {
+    Frame(Template, Vec<u8>),
+    /// Nothing in time.
+    Nothing,
+    /// It has ended, and why.
+    End(String),
+}
+
 /// A participant's link over a real socket.
 pub struct Participant {
     pub stream: TcpStream,
@@ -142,21 +173,57 @@ impl Participant {
 
     /// Connects and signs on with a contract of its own.
     pub fn connect_as(address: SocketAddr, directory: &Directory, index: u16, terms: &Establish) -> Self {
+        Self::open(address).sign_on(directory, index, terms)
+    }
+
+    /// Signs on, on a link that has said nothing yet.
+    pub fn sign_on(mut self, directory: &Directory, index: u16, terms: &Establish) -> Self {
         let code = directory.participants[usize::from(index)].terms.code;
-        let mut link = Self::open(address);
-        link.send(&negotiate(code, demo_credential(&code)));
-        let response: NegotiationResponse = link.expect();
+        self.send(&negotiate(code, demo_credential(&code)));
+        let response: NegotiationResponse = self.expect();
         assert_eq!(response.participant.0, index);
-        link.index = response.participant;
-        link.send(terms);
-        let ack: EstablishmentAck = link.expect();
-        link.next_word = ack.next_word;
-        link
+        self.index = response.participant;
+        self.send(terms);
+        let ack: EstablishmentAck = self.expect();
+        self.next_word = ack.next_word;
+        self
+    }
+
+    /// As `connect_as`, where the switch may be gone at any moment.
+    pub fn try_connect_as(address: SocketAddr, directory: &Directory, index: u16, terms: &Establish) -> Option<Self> {
+        let code = directory.participants[usize::from(index)].terms.code;
+        let mut link = Self::over(TcpStream::connect(address).ok()?);
+        let negotiate = negotiate(code, demo_credential(&code)).sealed();
+        link.stream.write_all(bytemuck::bytes_of(&negotiate)).ok()?;
+        link.stream.write_all(bytemuck::bytes_of(&terms.sealed())).ok()?;
+        let response = link
+            .next(PATIENCE)
+            .filter(|came| came.0 == Template::NegotiationResponse)?;
+        let response = NegotiationResponse::read(&response.1);
+        let ack = link
+            .next(PATIENCE)
+            .filter(|came| came.0 == Template::EstablishmentAck)?;
+        let ack = EstablishmentAck::read(&ack.1);
+        (link.index, link.next_word) = (response.participant, ack.next_word);
+        Some(link)
     }
 
     /// Connects and says nothing yet.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the switch listens");
+        Self::over(TcpStream::connect(address).expect("the switch listens"))
+    }
+
+    /// As `open`, on a link of which the kernel holds little: small segments and a small window keep the switch's own
+    /// send buffer small too, so that some hundred frames nobody reads fill it.
+    pub fn open_narrow(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        socket.connect(&address.into()).expect("the switch listens");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
@@ -187,31 +254,42 @@ impl Participant {
 
     /// The next frame that is not a heartbeat; `None` when nothing comes within `patience` or the link has ended.
     pub fn next(&mut self, patience: Duration) -> Option<(Template, Vec<u8>)> {
+        match self.poll(patience) {
+            Heard::Frame(template, frame) => Some((template, frame)),
+            Heard::Nothing => {
+                self.ended = format!("nothing for {patience:?}");
+                None
+            }
+            Heard::End(why) => {
+                self.ended = why;
+                None
+            }
+        }
+    }
+
+    /// Waits for the next frame that is not a heartbeat.
+    pub fn poll(&mut self, patience: Duration) -> Heard {
         let deadline = Instant::now() + patience;
         loop {
             while let Some((template, length)) = decode(&self.received).expect("the switch sends frames") {
                 let frame: Vec<u8> = self.received.drain(..length).collect();
                 if template != Template::Sequence {
-                    return Some((template, frame));
+                    return Heard::Frame(template, frame);
                 }
             }
-            let left = deadline
-                .checked_duration_since(Instant::now())
-                .filter(|left| !left.is_zero())?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Heard::Nothing;
+            }
             self.stream.set_read_timeout(Some(left)).unwrap();
             let mut buffer = [0; 65_536];
             match self.stream.read(&mut buffer) {
-                Ok(0) => {
-                    self.ended = "the switch has closed the link".to_owned();
-                    return None;
-                }
-                // A ring of an earlier switch that the kernel takes apart interrupts the thread that made it.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.ended = error.to_string();
-                    return None;
-                }
+                Ok(0) => return Heard::End("the switch has closed the link".to_owned()),
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                // A ring of an earlier switch that the kernel takes apart interrupts the thread that made it.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(error) => return Heard::End(error.to_string()),
             }
         }
     }
@@ -241,12 +319,12 @@ impl Participant {
         let mut byte = [0];
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut end = self.stream.read(&mut byte);
-        while matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::Interrupted) {
+        while matches!(&end, Err(error) if error.kind() == ErrorKind::Interrupted) {
             end = self.stream.read(&mut byte);
         }
         match end {
             Ok(0) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => panic!("the link should have ended, and gave {other:?}"),
         }
         last

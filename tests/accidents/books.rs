@@ -1,0 +1,70 @@
+//! The players' own books against the switch's, and the audit of the journal.
+
+use clearway::audit::recompute;
+use clearway::domain::{Code, ParticipantIndex, WindowId};
+use clearway::measure::switch_child::Shutdown;
+use clearway::sim::Books;
+use clearway::switch::replay;
+
+use crate::players::Known;
+use crate::support::code;
+use crate::support::daemon::{Daemon, Installation};
+
+/// Ends the switch in good order and holds all books against each other. Gives how many payments there were.
+pub(crate) fn all_books_agree(installation: &Installation, mut daemon: Daemon, known: &Known) -> u64 {
+    daemon.signal(libc::SIGTERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    let shutdown: Shutdown = serde_json::from_value(installation.shutdown_report()).unwrap();
+
+    let mut books = Books::new(installation.directory.participants.len());
+    let mut payments = 0;
+    for institution in &known.institutions {
+        assert_eq!(
+            institution.answers.len(),
+            institution.requests.len(),
+            "all are answered"
+        );
+        payments += institution.answers.len() as u64;
+        for answer in institution.answers.values() {
+            let (_, bank) = known
+                .banks
+                .iter()
+                .find(|(index, _)| *index == answer.responder.0)
+                .unwrap();
+            let committed = code(answer) == Code::Committed;
+            assert_eq!(
+                bank.did(&answer.id),
+                committed,
+                "{} and its bank: {answer:?}",
+                answer.id
+            );
+            if committed {
+                books
+                    .of(ParticipantIndex(institution.index))
+                    .credit(WindowId(answer.window.0), answer.amount_minor);
+            }
+        }
+    }
+    for (index, bank) in &known.banks {
+        assert!(bank.reversed.is_empty(), "nothing expired, nothing is reversed");
+        for request in bank.requests.values().filter(|request| bank.did(&request.body.id)) {
+            books.of(ParticipantIndex(*index)).debit(request.body.amount_minor);
+        }
+    }
+    let differences = books.compare(&[], &shutdown.windows, &shutdown.participants);
+    assert_eq!(differences, Vec::<String>::new());
+
+    let journal = installation.path("data/journal");
+    let audited = recompute(&journal, |_| {}).unwrap();
+    assert_eq!(audited.findings, Vec::<String>::new());
+    assert!(audited.is_zero_sum());
+    assert_eq!(audited.payments.committed, shutdown.status.payments.committed);
+    let positions: Vec<i128> = shutdown.participants.iter().map(|p| p.position_minor).collect();
+    assert_eq!(audited.positions, positions);
+    let replayed = replay(&journal, None, |_| {}).unwrap();
+    assert_eq!(
+        (replayed.event_number, replayed.hash.to_string()),
+        (shutdown.event_number, shutdown.state_hash)
+    );
+    payments
+}

@@ -1,0 +1,142 @@
+//! The real binary as a daemon, with its files.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use clearway::config::{BackendChoice, Directory, Settings};
+use serde_json::Value;
+
+use super::{PATIENCE, directory, eventually, settings};
+
+/// A switch's files: settings, directory, profile, data.
+pub struct Installation {
+    root: tempfile::TempDir,
+    pub directory: Directory,
+    change: fn(&mut Settings),
+}
+
+/// A running daemon; killed when the test is over.
+pub struct Daemon {
+    pub child: Child,
+    pub listen: SocketAddr,
+}
+
+impl Installation {
+    /// Two institutions and two banks.
+    pub fn new(backend: BackendChoice) -> Self {
+        Self::of(directory(2, 2), backend, |_| {})
+    }
+
+    /// These participants, and settings that `change` has had its way with.
+    pub fn of(mut directory: Directory, backend: BackendChoice, change: fn(&mut Settings)) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        directory.scheme.residency_bytes = 4 << 20;
+        std::fs::write(root.path().join("directory.toml"), directory.to_toml()).unwrap();
+        let profile = include_str!("../../hw-profiles/small-vm.toml")
+            .replace("segment_mib = 64", "segment_mib = 4")
+            .replace("ring_mib = 128", "ring_mib = 16")
+            .replace("receive_buffers = 1024", "receive_buffers = 64")
+            .replace("core = 0\n", "");
+        std::fs::write(root.path().join("profile.toml"), profile).unwrap();
+        let installation = Self {
+            root,
+            directory,
+            change,
+        };
+        installation.write_settings("127.0.0.1:0".parse().unwrap(), backend);
+        installation
+    }
+
+    pub fn write_settings(&self, listen: SocketAddr, backend: BackendChoice) {
+        let mut settings = settings(&self.path("data"), backend);
+        settings.listen = listen;
+        settings.directory = self.path("directory.toml");
+        settings.profile = self.path("profile.toml").display().to_string();
+        settings.shutdown_drain_ms = Some(2_000);
+        (self.change)(&mut settings);
+        std::fs::write(self.path("clearway.toml"), settings.to_toml()).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clearway"));
+        command.args(["run", "--config"]).arg(self.path("clearway.toml"));
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the daemon and waits until it takes payments.
+    pub fn start(&self) -> Daemon {
+        self.start_by(&mut self.command())
+    }
+
+    /// As `start`, by this command.
+    pub fn start_by(&self, command: &mut Command) -> Daemon {
+        let log = File::options().create(true).append(true).open(self.path("switch.log"));
+        let mut child = command.stderr(log.unwrap()).spawn().unwrap();
+        let mut status = Value::Null;
+        eventually("the daemon is ready", || {
+            assert_eq!(child.try_wait().unwrap(), None, "the daemon ended: {}", self.log());
+            status = ask(&self.path("data/admin.sock"), "status").unwrap_or_default();
+            status["ready"] == true
+        });
+        let listen = status["listen"].as_str().unwrap().parse().unwrap();
+        Daemon { child, listen }
+    }
+
+    /// Runs the daemon where it can't start.
+    pub fn fails(&self) -> Output {
+        self.command().output().unwrap()
+    }
+
+    /// What all daemons here have said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("switch.log")).unwrap()
+    }
+
+    pub fn shutdown_report(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path("data/shutdown.json")).unwrap()).unwrap()
+    }
+}
+
+/// Asks the admin socket.
+pub fn ask(socket: &Path, request: &str) -> Option<Value> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.write_all(format!("{request}\n").as_bytes()).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
+}
+
+impl Daemon {
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: no memory is involved; the child has not been waited for, so the id is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
