@@ -22,7 +22,7 @@ impl Engine {
             self.figures.dates_not_open += 1;
             let mut record = new_record(body, digest, request.stamp.link, event.time);
             record.code = Code::DateNotOpen as u8;
-            send_answer(&record, 0, Code::DateNotOpen, 0, request.link(), out);
+            self.tell(&record, Code::DateNotOpen, request.link(), out);
             return;
         }
         let admission = self.admit(body, event.time);
@@ -131,10 +131,10 @@ impl Engine {
         let payment = self.payments[slot.index()];
         if payment.digest != digest {
             self.figures.ids_reused += 1;
-            send_answer(&payment, 0, Code::IdReused, 0, via, out);
+            self.tell(&payment, Code::IdReused, via, out);
         } else if payment.is_open() {
             self.figures.duplicates += 1;
-            send_answer(&payment, 0, Code::InProgress, 0, via, out);
+            self.tell(&payment, Code::InProgress, via, out);
         } else {
             self.figures.duplicates += 1;
             let initiator = payment.initiator();
@@ -148,6 +148,19 @@ impl Engine {
                 out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
             }
         }
+    }
+
+    /// An unnumbered answer, by the link that asked. An originator outside the directory can not be told.
+    fn tell<O: Outlet>(&self, payment: &PaymentRecord, code: Code, via: LinkId, out: &mut O) {
+        let initiator = payment.initiator();
+        if initiator.index() >= self.participants.len() {
+            return;
+        }
+        let mut answer = payment.answer(0, code as u8, 0);
+        if code == Code::DateNotOpen || code == Code::IdReused {
+            (answer.state, answer.window, answer.final_ns) = (0, WindowId::NONE, 0);
+        }
+        out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
     }
 }
 
@@ -183,13 +196,4 @@ fn new_record(body: &PaymentBody, digest: u64, link: u32, time: UtcNanos) -> Pay
         step: body.step,
         exceptions: 0,
     }
-}
-
-/// An unnumbered answer, by the link that asked.
-fn send_answer<O: Outlet>(payment: &PaymentRecord, word: u64, code: Code, flags: u8, via: LinkId, out: &mut O) {
-    let mut answer = payment.answer(word, code as u8, flags);
-    if code == Code::DateNotOpen || code == Code::IdReused {
-        (answer.state, answer.window, answer.final_ns) = (0, WindowId::NONE, 0);
-    }
-    out.emit(Effect::Frame(EffectFrame::new(payment.id.originator(), via, &answer)));
 }
