@@ -2,6 +2,7 @@
 
 mod admission;
 mod ladder;
+mod model;
 mod replies;
 mod script;
 mod windows;

@@ -1,0 +1,59 @@
+//! A reference model of the payment rules, and the engine held against it.
+//!
+//! The model is written from `docs/payments.md` alone and shares with the engine only the words of the domain and the
+//! frames. After every event of a made-up evening, engine and model must agree on everything that leaves the switch and on
+//! the whole state; and the invariants must hold, recomputed by a witness that knows no rules.
+//!
+//! `cargo test` plays some hundreds of evenings. A hundred thousand, in release:
+//!
+//! ```text
+//! PROPTEST_CASES=100000 cargo test --release --lib clearing::tests::model
+//! ```
+//!
+//! A shrunk counterexample becomes a test with a name, beside the code that was at fault.
+
+mod acts;
+mod admission;
+mod finals;
+mod ladder;
+mod play;
+mod reference;
+mod replies;
+mod said;
+mod stage;
+mod terms;
+mod witness;
+
+use proptest::prelude::*;
+
+use self::acts::acts;
+use self::stage::{Judge, play};
+use crate::clearing::Engine;
+
+const CASES: u32 = 256;
+
+/// `PROPTEST_CASES` sets how many evenings are made up.
+fn config() -> ProptestConfig {
+    let asked_for = ProptestConfig::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => asked_for.cases,
+        None => CASES,
+    };
+    ProptestConfig {
+        cases,
+        // A shrunk case is kept as a test with a name, not as a seed.
+        failure_persistence: None,
+        ..asked_for
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn engine_and_model_agree_after_every_event_and_no_event_breaks_an_invariant(acts in acts()) {
+        if let Err(why) = play(Engine::new(), &acts, Judge::Both) {
+            return Err(TestCaseError::fail(why));
+        }
+    }
+}
