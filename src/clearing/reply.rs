@@ -251,8 +251,12 @@ impl Engine {
         };
         self.figures.by_code[usize::from(payment.code)] += 1;
         count(&mut self.figures.by_scene[usize::from(payment.scene & 7)]);
-        let kind = Kind::from_u8(payment.kind).map_or(0, |kind| kind as usize);
-        count(&mut self.figures.by_kind[kind]);
+        let kind = if payment.kind <= Kind::Unbind as u8 {
+            payment.kind
+        } else {
+            0
+        };
+        count(&mut self.figures.by_kind[usize::from(kind)]);
         let (initiator, responder) = (payment.initiator(), payment.responder);
         if let Some(initiator) = self.participants.get_mut(initiator.index()) {
             count(&mut initiator.success.as_initiator);

@@ -1,8 +1,11 @@
 //! The rules, one claim each, on hand-built events.
 
 mod admission;
+mod exceptions;
 mod ladder;
 mod model;
+mod pushes;
+mod refunds;
 mod replies;
 mod script;
 mod windows;
