@@ -49,6 +49,8 @@ impl Engine {
                 if let Some(original) = admitted.original {
                     self.refunds.take(slot, original, record.amount_minor);
                 }
+                #[cfg(test)]
+                self.spoil_acceptance(slot, body);
                 self.timers.start_doubt(admitted.doubt_class, slot);
                 self.figures.accepted += 1;
                 self.figures.reserved += 1;
@@ -113,7 +115,11 @@ impl Engine {
             None
         };
         let debtor = parties(kind, initiator_index, body.responder).map(|parties| parties.debtor);
-        if debtor.is_some_and(|debtor| !self.participants[debtor.index()].accounts[currency_slot].admits(amount)) {
+        let over_cap =
+            debtor.is_some_and(|debtor| !self.participants[debtor.index()].accounts[currency_slot].admits(amount));
+        #[cfg(test)]
+        let over_cap = over_cap && !self.gets_wrong(super::fault::Fault::AdmitOverCap);
+        if over_cap {
             return Err(Code::CoverExceeded);
         }
         Ok(Admitted {

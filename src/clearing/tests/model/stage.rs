@@ -1,6 +1,6 @@
 //! One evening: the same events for engine, model and witness, and what must hold after each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytemuck::bytes_of;
 
@@ -9,8 +9,9 @@ use super::reference::{Account, Model};
 use super::said::{Said, frame_said, said};
 use super::terms::{HKD, PARTICIPANTS, participant, scheme};
 use super::witness::{Accounts, Witness};
+use crate::clearing::fault::Fault;
 use crate::clearing::{Engine, Event, Outlet};
-use crate::domain::{Currency, LinkId, ParticipantIndex, PaymentId, SECOND, UtcNanos, WindowId};
+use crate::domain::{Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId};
 use crate::wire::{AnswerFlags, Effect, Frame, InquiryAnswer, PaymentBody, RecordKind, WindowAction};
 
 /// 23:50 in Shanghai: ten minutes before the business date turns.
@@ -37,6 +38,8 @@ pub(super) struct Stage {
     /// Every numbered word, by participant.
     words: Vec<Vec<Said>>,
     judge: Judge,
+    /// The states in which payments of each kind ever were.
+    pub(super) states: BTreeSet<(Kind, PaymentState)>,
 }
 
 /// An event as it stands in the journal; the payload in words, so that it is aligned.
@@ -64,10 +67,10 @@ impl Record {
     }
 }
 
-/// Plays an evening to its end, or says at which act what did not hold.
-pub(super) fn play(engine: Engine, acts: &[Act], judge: Judge) -> Result<Stage, String> {
+/// Plays an evening to its end with an engine that gets `fault` wrong, or says at which act what did not hold.
+pub(super) fn play(fault: Option<Fault>, acts: &[Act], judge: Judge) -> Result<Stage, String> {
     let mut stage = Stage {
-        engine,
+        engine: Engine::with_fault(fault),
         model: Model::new(),
         witness: Witness::default(),
         journal: Vec::new(),
@@ -76,6 +79,7 @@ pub(super) fn play(engine: Engine, acts: &[Act], judge: Judge) -> Result<Stage, 
         slots: Vec::new(),
         words: vec![Vec::new(); usize::from(PARTICIPANTS)],
         judge,
+        states: BTreeSet::new(),
     };
     stage.event(RecordKind::Genesis, bytes_of(&scheme()), None)?;
     for index in 0..PARTICIPANTS {
@@ -110,6 +114,9 @@ impl Stage {
         record.apply(number, &mut self.engine, &mut effects);
         let expected = self.model.apply(kind, self.time, number as u64 * 256, record.bytes());
         self.journal.push(record);
+        let now = self.model.payments.iter();
+        self.states
+            .extend(now.filter_map(|payment| payment.body.kind().map(|kind| (kind, payment.state))));
         let forwarded = request.map_or(PaymentId::default(), |body| body.id);
         let mut heard = Vec::new();
         for effect in &effects {
@@ -308,7 +315,7 @@ impl Stage {
             self.words_again()?;
         }
         if self.judge != Judge::Model {
-            let mut engine = Engine::new();
+            let mut engine = Engine::with_fault(self.engine.planted);
             for (nth, record) in self.journal.iter().enumerate() {
                 record.apply(nth + 1, &mut engine, &mut ());
             }
