@@ -28,8 +28,9 @@ mod witness;
 
 use proptest::prelude::*;
 
-use self::acts::acts;
+use self::acts::{Act, Amount, acts};
 use self::stage::{Judge, play};
+use crate::domain::{Currency, Kind};
 
 const CASES: u32 = 512;
 
@@ -57,4 +58,24 @@ proptest! {
             return Err(TestCaseError::fail(why));
         }
     }
+}
+
+#[test]
+fn a_reversal_that_nobody_takes_agrees_to_its_last_attempt() {
+    let debit = Act::Request {
+        initiator: 0,
+        responder: 3,
+        amount: Amount::Minor(100),
+        currency: Currency::CNY,
+        kind: Kind::Debit as u8,
+        step: 0,
+        day: 0,
+        lane: 0,
+    };
+    // A day of attempts a minute apart: more than a frame can count.
+    let on_time = [Act::PassToDeadline { nanos: 0 }, Act::Tick];
+    let mut acts = vec![debit];
+    acts.extend(on_time.iter().cycle().take(2 * 1_500).cloned());
+    let stage = play(None, &acts, Judge::Both).unwrap_or_else(|why| panic!("{why}"));
+    assert!(stage.model.rows.contains("Reversal Manual"));
 }

@@ -14,7 +14,7 @@ pub(super) enum Act {
     Request {
         initiator: u16,
         responder: u16,
-        amount: u64,
+        amount: Amount,
         currency: Currency,
         kind: u8,
         step: u8,
@@ -60,6 +60,14 @@ pub(super) enum Act {
         fits: bool,
         nth: usize,
     },
+}
+
+/// How much is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Amount {
+    Minor(u64),
+    /// What the party that will owe has left, or so much more.
+    Headroom(u64),
 }
 
 /// A payment that was sent before: so many back among those of a class.
@@ -143,6 +151,18 @@ fn currency() -> impl Strategy<Value = Currency> {
     prop_oneof![12 => Just(Currency::CNY), 4 => Just(HKD), 1 => Just(USD)]
 }
 
+fn amount() -> impl Strategy<Value = Amount> {
+    prop_oneof![
+        40 => (1u64..260).prop_map(Amount::Minor),
+        10 => (1u64..500).prop_map(Amount::Minor),
+        2 => Just(Amount::Minor(0)),
+        2 => (MAXIMUM - 2..MAXIMUM + 3).prop_map(Amount::Minor),
+        // The limits of two participants.
+        2 => prop_oneof![249u64..252, 349u64..352].prop_map(Amount::Minor),
+        2 => (0u64..2).prop_map(Amount::Headroom),
+    ]
+}
+
 fn request() -> impl Strategy<Value = Act> {
     let kind = prop_oneof![
         12 => Just(Kind::Debit as u8),
@@ -154,10 +174,10 @@ fn request() -> impl Strategy<Value = Act> {
     (
         prop_oneof![10 => Just(0u16), 8 => Just(1), 1 => 0..=PARTICIPANTS],
         prop_oneof![10 => Just(3u16), 8 => Just(4), 6 => Just(6), 1 => 0..=PARTICIPANTS],
-        prop_oneof![20 => 1u64..260, 6 => 1u64..500, 1 => Just(0), 1 => MAXIMUM - 2..MAXIMUM + 3],
+        amount(),
         currency(),
         kind,
-        (1u8..=2, any::<bool>()),
+        (1u8..=2, prop_oneof![12 => Just(true), 1 => Just(false)]),
         prop_oneof![24 => Just(0i64), 3 => Just(-1), 1 => Just(-2), 2 => Just(1)],
         0u16..4,
     )
@@ -168,7 +188,7 @@ fn request() -> impl Strategy<Value = Act> {
                     initiator,
                     responder,
                     // Most Binds are without money, as they should be.
-                    amount: if bind && (sane || amount < 200) { 0 } else { amount },
+                    amount: if bind && sane { Amount::Minor(0) } else { amount },
                     currency,
                     kind,
                     step: if bind { step } else { 0 },
@@ -190,7 +210,7 @@ fn refund() -> impl Strategy<Value = Act> {
         16 => Just(RefundFlaw::None),
         1 => Just(RefundFlaw::Initiator),
         1 => Just(RefundFlaw::Responder),
-        1 => Just(RefundFlaw::Currency),
+        3 => Just(RefundFlaw::Currency),
         1 => Just(RefundFlaw::Unknown),
     ];
     let original = prop_oneof![5 => of(Class::CommittedDebit), 1 => of(Class::Any)];
@@ -276,17 +296,17 @@ fn passing() -> impl Strategy<Value = Act> {
         1 => (0u64..90_000).prop_map(|millis| Act::Pass { millis }),
         6 => (-1i64..=1).prop_map(|nanos| Act::PassToDeadline { nanos }),
         1 => prop_oneof![Just(-301i64), Just(-300), Just(-1), Just(0)].prop_map(|seconds| Act::PassToMidnight { seconds }),
-        1 => prop_oneof![3 => Just(1u64), 1 => Just(2), 1 => days - 1..days + 2].prop_map(|days| Act::PassDays { days }),
+        2 => prop_oneof![3 => Just(1u64), 1 => Just(2), 4 => days - 1..days + 2].prop_map(|days| Act::PassDays { days }),
     ]
 }
 
 fn window() -> impl Strategy<Value = Act> {
     let action = prop_oneof![
-        1 => Just(WindowAction::Open),
+        2 => Just(WindowAction::Open),
         3 => Just(WindowAction::Close),
         3 => Just(WindowAction::BeginSettlement),
         3 => Just(WindowAction::Settled),
-        1 => Just(WindowAction::Aborted),
+        2 => Just(WindowAction::Aborted),
     ];
     let fits = prop_oneof![4 => Just(true), 1 => Just(false)];
     (action, currency(), fits, back()).prop_map(|(action, currency, fits, nth)| Act::Window {
@@ -309,7 +329,7 @@ fn act() -> impl Strategy<Value = Act> {
         5 => passing(),
         4 => Just(Act::Tick),
         1 => Just(Act::Restart),
-        4 => window(),
+        5 => window(),
     ]
 }
 

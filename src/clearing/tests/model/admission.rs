@@ -147,10 +147,16 @@ impl Model {
         if amount > Position::from(self.scheme.maximum_minor) {
             return Err(Code::OverSchemeMaximum);
         }
+        if amount == Position::from(self.scheme.maximum_minor) {
+            self.rows.insert("10: at the maximum");
+        }
         // 11: nor over either party's limit per payment.
         let limits = parties.map(|party| Position::from(party.terms.payment_limit_minor));
         if limits.iter().any(|&limit| limit != 0 && amount > limit) {
             return Err(Code::OverAgreedLimit);
+        }
+        if limits.contains(&amount) && amount != 0 {
+            self.rows.insert("11: at the limit");
         }
         if kind == Kind::Refund {
             self.admit_refund(body)?;
@@ -158,34 +164,64 @@ impl Model {
         // 14: position + reserved + amount ≤ cap of the party that will owe.
         if let Some(debtor) = debtor(body) {
             let account = self.members[debtor.index()].accounts[&body.currency];
-            if account.position + account.reserved + amount > account.cap {
+            let used = account.position + account.reserved + amount;
+            if used == account.cap + 1 {
+                self.rows.insert("14: one over the cap");
+            }
+            if used > account.cap {
                 return Err(Code::CoverExceeded);
+            }
+            if used == account.cap {
+                self.rows.insert("14: to the cap");
             }
         }
         Ok(())
     }
 
-    fn admit_refund(&self, body: &PaymentBody) -> Result<(), Code> {
+    fn admit_refund(&mut self, body: &PaymentBody) -> Result<(), Code> {
         // 12: the original is known, is a Debit, Committed, with the same initiator, responder and currency, and its id's
         // business date is at most `refund_days` before today's.
+        let Some(original) = self.find(body.original).map(|nth| self.payments[nth].clone()) else {
+            return self.no_original("12: unknown");
+        };
+        if original.body.kind != Kind::Debit as u8 {
+            return self.no_original("12: no Debit");
+        }
+        if original.state != PaymentState::Committed {
+            return self.no_original("12: not Committed");
+        }
+        if original.body.id.originator() != body.id.originator() {
+            return self.no_original("12: other initiator");
+        }
+        if original.body.responder != body.responder {
+            return self.no_original("12: other responder");
+        }
+        if original.body.currency != body.currency {
+            return self.no_original("12: other currency");
+        }
         let days = u64::from(self.scheme.refund_days);
         let oldest = UtcNanos(self.time.0 - days * 86_400 * SECOND).business_date();
-        let fits = |original: &&Payment| {
-            original.body.id == body.original
-                && original.body.kind == Kind::Debit as u8
-                && original.state == PaymentState::Committed
-                && original.body.id.originator() == body.id.originator()
-                && original.body.responder == body.responder
-                && original.body.currency == body.currency
-                && original.body.id.date() >= oldest
-        };
-        let original = self.payments.iter().find(fits).ok_or(Code::OriginalNotFound)?;
+        if original.body.id.date() < oldest {
+            return self.no_original("12: too old");
+        }
+        if original.body.id.date() == oldest {
+            self.rows.insert("12: on the last day");
+        }
         // 13: Reserved + InDoubt + Committed refunds of that original + this one ≤ the original's amount.
-        if self.refunded(body.original) + Position::from(body.amount_minor) > Position::from(original.body.amount_minor)
-        {
+        let refunded = self.refunded(body.original) + Position::from(body.amount_minor);
+        let whole = Position::from(original.body.amount_minor);
+        if refunded > whole {
             return Err(Code::RefundExceedsOriginal);
         }
+        if refunded == whole {
+            self.rows.insert("13: the whole original");
+        }
         Ok(())
+    }
+
+    fn no_original(&mut self, row: &'static str) -> Result<(), Code> {
+        self.rows.insert(row);
+        Err(Code::OriginalNotFound)
     }
 
     /// Reserved + InDoubt + Committed refunds of an original.

@@ -2,8 +2,8 @@
 
 use bytemuck::{Zeroable, bytes_of};
 
-use super::acts::{Act, Change, Class, Portion, RefundFlaw, ReplyFlaw, Which};
-use super::reference::Payment;
+use super::acts::{Act, Amount, Change, Class, Portion, RefundFlaw, ReplyFlaw, Which};
+use super::reference::{Payment, debtor};
 use super::stage::Stage;
 use super::terms::{HKD, INSTITUTIONS, PARTICIPANTS};
 use crate::domain::{
@@ -33,11 +33,14 @@ impl Stage {
                 lane,
             } => {
                 let mut body = self.body(initiator, lane, day);
-                body.amount_minor = amount;
                 body.currency = currency.0;
                 body.kind = kind;
                 body.step = step;
                 body.responder = ParticipantIndex(responder);
+                body.amount_minor = match amount {
+                    Amount::Minor(minor) => minor,
+                    Amount::Headroom(more) => self.headroom(&body) + more,
+                };
                 self.request(body)
             }
             Act::Refund {
@@ -123,6 +126,14 @@ impl Stage {
         body.scene = 1 + (serial % 6) as u8;
         body.created_ns = self.time.0;
         body
+    }
+
+    /// What the party that will owe has left; 0 where there is no such account.
+    fn headroom(&self, body: &PaymentBody) -> u64 {
+        let member = debtor(body).and_then(|debtor| self.model.members.get(debtor.index()));
+        let account = member.and_then(|member| member.accounts.get(&body.currency));
+        let left = account.map_or(0, |account| account.cap - account.position - account.reserved);
+        u64::try_from(left).unwrap_or(0)
     }
 
     fn request(&mut self, body: PaymentBody) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::reference::{Account, creditor, debtor, direction};
 use super::said::Said;
-use super::terms::{PARTICIPANTS, REFUND_DAYS, participant};
+use super::terms::{PARTICIPANTS, participant};
 use crate::clearing::WindowSnapshot;
 use crate::domain::{Code, Direction, Kind, PaymentId, PaymentState, Position, WindowId, WindowState};
 use crate::wire::{Answer, AnswerFlags, PaymentBody};
@@ -249,10 +249,7 @@ impl Witness {
         for (original, sum) in refunded {
             let debit = self.forwarded.get(&original);
             let amount = debit.map_or(0, |body| Position::from(body.amount_minor));
-            holds!(
-                sum <= amount,
-                "of {original} over {amount} was refunded: {sum}, within {REFUND_DAYS} days"
-            );
+            holds!(sum <= amount, "of {original}, which is {amount}, {sum} was refunded");
         }
         Ok(())
     }
