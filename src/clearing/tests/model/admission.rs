@@ -295,11 +295,12 @@ impl Model {
         if !from.contains(&self.windows[nth].state) {
             return None;
         }
-        self.rows.insert(match (self.windows[nth].state, to) {
-            (WindowState::Aborted, _) => "window settled again",
-            (_, WindowState::Settling) => "window settling",
-            (_, WindowState::Settled) => "window settled",
-            _ => "window aborted",
+        self.rows.insert(match to {
+            WindowState::Settling if self.windows[nth].state == WindowState::Aborted => "window settled again",
+            WindowState::Settling => "window settling",
+            WindowState::Settled => "window settled",
+            WindowState::Aborted => "window aborted",
+            WindowState::Open | WindowState::Closed => unreachable!("no step of settlement: {to:?}"),
         });
         self.windows[nth].state = to;
         Some(nth)

@@ -19,9 +19,10 @@ impl Model {
             self.account(debtor, body.currency()).reserved -= Position::from(body.amount_minor);
         }
         let payment = &mut self.payments[nth];
-        match payment.state {
-            PaymentState::Reserved => self.figures.reserved -= 1,
-            _ => self.figures.in_doubt -= 1,
+        if payment.state == PaymentState::Reserved {
+            self.figures.reserved -= 1;
+        } else {
+            self.figures.in_doubt -= 1;
         }
         payment.state = state;
         payment.code = code;
@@ -30,7 +31,10 @@ impl Model {
         match state {
             PaymentState::Committed => self.figures.committed += 1,
             PaymentState::Declined => self.figures.declined += 1,
-            _ => self.figures.expired += 1,
+            PaymentState::Expired => self.figures.expired += 1,
+            PaymentState::Reserved | PaymentState::InDoubt | PaymentState::Rejected => {
+                unreachable!("an open payment does not end as {state:?}")
+            }
         }
         self.count_final(nth);
         self.out.push(Said::Release { id: body.id });
@@ -120,7 +124,10 @@ impl Model {
         self.rows.insert(match payment.state {
             PaymentState::Committed => "FinalNotice, Committed",
             PaymentState::Declined => "FinalNotice, Declined",
-            _ => "FinalNotice, Expired",
+            PaymentState::Expired => "FinalNotice, Expired",
+            PaymentState::Reserved | PaymentState::InDoubt | PaymentState::Rejected => {
+                unreachable!("no FinalNotice of a payment that is {:?}", payment.state)
+            }
         });
         let notice = FinalNotice {
             header: FrameHeader::new(Template::FinalNotice, size_of::<FinalNotice>()),

@@ -150,9 +150,11 @@ impl Model {
             self.rows.insert("NotSent, final");
             return;
         }
-        self.rows.insert(match self.payments[nth].state {
-            PaymentState::Reserved => "Reserved, NotSent",
-            _ => "InDoubt, NotSent",
+        let reserved = self.payments[nth].state == PaymentState::Reserved;
+        self.rows.insert(if reserved {
+            "Reserved, NotSent"
+        } else {
+            "InDoubt, NotSent"
         });
         let code = Code::from_u8(event.code).expect("31 or 32");
         self.finish(nth, PaymentState::Expired, code, self.time, false);

@@ -201,7 +201,7 @@ impl Model {
             RecordKind::Window => self.window(&pod_read_unaligned(payload)),
             RecordKind::Genesis => self.scheme = pod_read_unaligned(payload),
             RecordKind::Participant => self.participant(pod_read_unaligned(payload)),
-            other => unreachable!("not an event of the rules: {other:?}"),
+            RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {kind:?}"),
         }
         std::mem::take(&mut self.out)
     }

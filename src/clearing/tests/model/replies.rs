@@ -120,9 +120,11 @@ impl Model {
             }
             // Committed, No or NeverSeen: a conflict.
             (PaymentState::Committed, ReplyOutcome::No | ReplyOutcome::NeverSeen) => {
-                self.rows.insert(match outcome {
-                    ReplyOutcome::No => "late: Committed, No",
-                    _ => "late: Committed, NeverSeen",
+                let no = outcome == ReplyOutcome::No;
+                self.rows.insert(if no {
+                    "late: Committed, No"
+                } else {
+                    "late: Committed, NeverSeen"
                 });
                 self.figures.conflicts += 1;
                 self.exception(id, ExceptionKind::CommittedThenNo);
@@ -153,14 +155,21 @@ impl Model {
             }
             // Declined or Expired, No or NeverSeen: counted.
             (PaymentState::Declined | PaymentState::Expired, ReplyOutcome::No | ReplyOutcome::NeverSeen) => {
-                self.rows.insert(match (payment.state, outcome) {
-                    (PaymentState::Declined, ReplyOutcome::No) => "late: Declined, No",
-                    (PaymentState::Declined, _) => "late: Declined, NeverSeen",
-                    (_, ReplyOutcome::No) => "late: Expired, No",
-                    _ => "late: Expired, NeverSeen",
+                let declined = payment.state == PaymentState::Declined;
+                self.rows.insert(match (declined, outcome == ReplyOutcome::No) {
+                    (true, true) => "late: Declined, No",
+                    (true, false) => "late: Declined, NeverSeen",
+                    (false, true) => "late: Expired, No",
+                    (false, false) => "late: Expired, NeverSeen",
                 });
             }
-            (state, outcome) => unreachable!("{outcome:?} to a payment that is {state:?} is not a late word"),
+            (PaymentState::Reserved | PaymentState::InDoubt | PaymentState::Rejected, _)
+            | (_, ReplyOutcome::Acknowledged) => {
+                unreachable!(
+                    "{outcome:?} to a payment that is {:?} is not a late word",
+                    payment.state
+                )
+            }
         }
     }
 }
