@@ -22,7 +22,7 @@ impl Engine {
             self.figures.dates_not_open += 1;
             let mut record = new_record(body, digest, request.stamp.link, event.time);
             record.code = Code::DateNotOpen as u8;
-            send_answer(&record, 0, Code::DateNotOpen, 0, request.link(), out);
+            self.tell(&record, Code::DateNotOpen, request.link(), out);
             return;
         }
         let admission = self.admit(body, event.time);
@@ -49,6 +49,8 @@ impl Engine {
                 if let Some(original) = admitted.original {
                     self.refunds.take(slot, original, record.amount_minor);
                 }
+                #[cfg(test)]
+                self.spoil_acceptance(slot, body);
                 self.timers.start_doubt(admitted.doubt_class, slot);
                 self.figures.accepted += 1;
                 self.figures.reserved += 1;
@@ -113,7 +115,11 @@ impl Engine {
             None
         };
         let debtor = parties(kind, initiator_index, body.responder).map(|parties| parties.debtor);
-        if debtor.is_some_and(|debtor| !self.participants[debtor.index()].accounts[currency_slot].admits(amount)) {
+        let over_cap =
+            debtor.is_some_and(|debtor| !self.participants[debtor.index()].accounts[currency_slot].admits(amount));
+        #[cfg(test)]
+        let over_cap = over_cap && !self.gets_wrong(super::fault::Fault::AdmitOverCap);
+        if over_cap {
             return Err(Code::CoverExceeded);
         }
         Ok(Admitted {
@@ -131,10 +137,10 @@ impl Engine {
         let payment = self.payments[slot.index()];
         if payment.digest != digest {
             self.figures.ids_reused += 1;
-            send_answer(&payment, 0, Code::IdReused, 0, via, out);
+            self.tell(&payment, Code::IdReused, via, out);
         } else if payment.is_open() {
             self.figures.duplicates += 1;
-            send_answer(&payment, 0, Code::InProgress, 0, via, out);
+            self.tell(&payment, Code::InProgress, via, out);
         } else {
             self.figures.duplicates += 1;
             let initiator = payment.initiator();
@@ -148,6 +154,19 @@ impl Engine {
                 out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
             }
         }
+    }
+
+    /// An unnumbered answer, by the link that asked. An originator outside the directory can not be told.
+    fn tell<O: Outlet>(&self, payment: &PaymentRecord, code: Code, via: LinkId, out: &mut O) {
+        let initiator = payment.initiator();
+        if initiator.index() >= self.participants.len() {
+            return;
+        }
+        let mut answer = payment.answer(0, code as u8, 0);
+        if code == Code::DateNotOpen || code == Code::IdReused {
+            (answer.state, answer.window, answer.final_ns) = (0, WindowId::NONE, 0);
+        }
+        out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
     }
 }
 
@@ -183,13 +202,4 @@ fn new_record(body: &PaymentBody, digest: u64, link: u32, time: UtcNanos) -> Pay
         step: body.step,
         exceptions: 0,
     }
-}
-
-/// An unnumbered answer, by the link that asked.
-fn send_answer<O: Outlet>(payment: &PaymentRecord, word: u64, code: Code, flags: u8, via: LinkId, out: &mut O) {
-    let mut answer = payment.answer(word, code as u8, flags);
-    if code == Code::DateNotOpen || code == Code::IdReused {
-        (answer.state, answer.window, answer.final_ns) = (0, WindowId::NONE, 0);
-    }
-    out.emit(Effect::Frame(EffectFrame::new(payment.id.originator(), via, &answer)));
 }

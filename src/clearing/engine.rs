@@ -103,6 +103,8 @@ pub struct Engine {
     pub(super) event_number: u64,
     pub(super) time: UtcNanos,
     pub(super) breach: Option<Breach>,
+    #[cfg(test)]
+    pub(super) planted: Option<super::fault::Fault>,
 }
 
 impl Default for Engine {
@@ -132,6 +134,8 @@ impl Engine {
             event_number: 0,
             time: UtcNanos(0),
             breach: None,
+            #[cfg(test)]
+            planted: None,
         }
     }
 

@@ -29,6 +29,12 @@ impl Engine {
             let kind = Kind::from_u8(payment.kind).expect("an open payment's kind was checked at admission");
             let ladder_ns = responder.expiry_ns(kind).saturating_sub(responder.terms.doubt_ns);
             let expiry = payment.expiry().max(time.plus(ladder_ns));
+            #[cfg(test)]
+            let expiry = if self.gets_wrong(super::fault::Fault::ForgetRestart) {
+                payment.expiry()
+            } else {
+                expiry
+            };
             let record = &mut self.payments[index];
             record.expiry_or_window = expiry.0;
             record.attempts = 0;
@@ -55,6 +61,10 @@ impl Engine {
             TimerKind::Expiry => {
                 if payment.state == PaymentState::InDoubt as u8 && payment.expiry() <= timer.deadline {
                     self.close_without_money(slot, PaymentState::Expired, Code::BankTimeout, timer.deadline, out);
+                    #[cfg(test)]
+                    if payment.direction() == Direction::Pull && self.gets_wrong(super::fault::Fault::ForgetReversal) {
+                        return;
+                    }
                     match payment.direction() {
                         Direction::Pull => self.make_sure_of_reversal(slot, timer.deadline, out),
                         Direction::Push => self.tell_responder(slot, out),

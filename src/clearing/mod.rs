@@ -10,6 +10,8 @@ mod admission;
 mod duplicates;
 mod engine;
 mod exception;
+#[cfg(test)]
+mod fault;
 mod figures;
 mod ladder;
 mod outbox;

@@ -141,13 +141,19 @@ impl Engine {
             None => window.count(),
         }
         if payment.is_kind(Kind::Refund) {
+            #[cfg(test)]
+            self.spoil_refund(slot);
             self.refunds.keep(slot);
         } else if payment.makes_mandate() {
             self.tokens.insert(slot.0, token);
         }
         self.figures.committed += 1;
         self.count_outcome(&payment);
+        #[cfg(test)]
+        self.spoil_posting(slot);
         self.tell_initiator(slot, WordKind::Answer, out);
+        #[cfg(test)]
+        self.spoil_answer(slot, out);
         self.tell_responder(slot, out);
     }
 
@@ -193,11 +199,15 @@ impl Engine {
             self.figures.in_doubt -= 1;
             self.doubtful.remove(&slot.0);
         }
+        #[cfg(test)]
+        self.spoil_release(slot);
         out.emit(Effect::Release { slot });
     }
 
     #[inline]
     pub(super) fn tell_initiator<O: Outlet>(&mut self, slot: PaymentSlot, kind: WordKind, out: &mut O) {
+        #[cfg(test)]
+        self.spoil_word(slot, out);
         let payment = &self.payments[slot.index()];
         let initiator = payment.initiator();
         // An originator outside the directory has no session and no outbox.
@@ -228,6 +238,10 @@ impl Engine {
     pub(super) fn tell_responder<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
         let payment = &self.payments[slot.index()];
         if payment.direction() != Direction::Push {
+            return;
+        }
+        #[cfg(test)]
+        if self.spoils_notice(slot) {
             return;
         }
         let bank = &mut self.participants[payment.responder.index()];

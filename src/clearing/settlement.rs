@@ -63,6 +63,8 @@ impl Engine {
             account.cover -= net;
             account.cap -= net;
         }
+        #[cfg(test)]
+        self.spoil_settlement(id);
     }
 
     fn check_reservations(&mut self) {

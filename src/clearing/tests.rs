@@ -3,6 +3,7 @@
 mod admission;
 mod exceptions;
 mod ladder;
+mod model;
 mod pushes;
 mod refunds;
 mod replies;

@@ -61,6 +61,12 @@ fn an_originator_outside_the_directory_is_rejected_and_has_nobody_to_tell() {
     assert_eq!(script.send(&body), []);
     assert_eq!(script.send(&body), [], "nor when it is repeated");
     assert_eq!(script.engine.figures().rejected, 1);
+    body.amount_minor += 1;
+    assert_eq!(script.send(&body), [], "nor with other content");
+    body.id = PaymentId::new(BusinessDate(20_261_101), ParticipantIndex(99), 0, 1);
+    assert_eq!(script.send(&body), [], "nor with a date that is not open");
+    let figures = script.engine.figures();
+    assert_eq!((figures.ids_reused, figures.dates_not_open), (1, 1));
 }
 
 #[test]

@@ -164,6 +164,21 @@ fn figures_are_kept_by_code_and_by_scene() {
 }
 
 #[test]
+fn figures_count_what_is_no_kind_under_0() {
+    let mut script = Script::new();
+    for kind in [6, 7, 8, 255] {
+        let mut body = script.body(BANK, 10);
+        body.kind = kind;
+        script.send(&body);
+    }
+    let figures = script.engine.figures();
+    assert_eq!(
+        figures.by_kind,
+        [[4, 0], [0; 2], [0; 2], [0; 2], [0; 2], [0; 2], [0; 2], [0; 2]]
+    );
+}
+
+#[test]
 fn replay_says_nothing_and_gives_the_same_hash() {
     let mut script = Script::new();
     let committed = script.debit(BANK, 100);

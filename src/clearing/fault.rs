@@ -1,0 +1,170 @@
+//! Faults that can be planted in the engine, in tests only: each breaks a promise, and the property tests must find it.
+//! A check that finds no planted fault would find no other either.
+
+use super::engine::{Engine, Outlet};
+use super::outbox::WordKind;
+use super::payment::PaymentRecord;
+use crate::domain::{PaymentSlot, PaymentState, WindowId, WindowState};
+use crate::wire::PaymentBody;
+
+/// What the engine gets wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// Invariant 1: a commit is posted to the debtor alone.
+    PostOneSide,
+    /// Invariant 2: a commit moves the window and not the debtor's position.
+    ForgetPosition,
+    /// Invariant 2: a settled window lowers cover and cap twice.
+    SettleTwice,
+    /// Invariant 3: the cap is not looked at.
+    AdmitOverCap,
+    /// Invariant 4: a commit is stamped with a window that has closed.
+    StampClosedWindow,
+    /// Invariant 5: what is final stays reserved.
+    ForgetRelease,
+    /// Invariant 6: a committed payment is answered twice.
+    AnswerTwice,
+    /// Invariant 8: a word is numbered differently when nobody listens, as in replay.
+    DependOnListener,
+    /// Invariant 9: a pull expires and nothing is reversed.
+    ForgetReversal,
+    /// The bank of a declined push is not told.
+    ForgetNotice,
+    /// A refund is forgotten when it commits, so that its part can be refunded again.
+    ForgetRefund,
+    /// A refund takes its part of the original twice.
+    CountRefundTwice,
+    /// A mandate's token is not kept.
+    DropMandateToken,
+    /// A restart moves no deadline.
+    ForgetRestart,
+}
+
+impl Fault {
+    pub(super) const ALL: [Self; 14] = [
+        Self::PostOneSide,
+        Self::ForgetPosition,
+        Self::SettleTwice,
+        Self::AdmitOverCap,
+        Self::StampClosedWindow,
+        Self::ForgetRelease,
+        Self::AnswerTwice,
+        Self::DependOnListener,
+        Self::ForgetReversal,
+        Self::ForgetNotice,
+        Self::ForgetRefund,
+        Self::CountRefundTwice,
+        Self::DropMandateToken,
+        Self::ForgetRestart,
+    ];
+}
+
+impl Engine {
+    /// An engine that has seen no event and gets this wrong.
+    pub(super) fn with_fault(fault: Option<Fault>) -> Self {
+        Self {
+            planted: fault,
+            ..Self::new()
+        }
+    }
+
+    pub(super) fn gets_wrong(&self, fault: Fault) -> bool {
+        self.planted == Some(fault)
+    }
+
+    /// After an accepted payment has been noted.
+    pub(super) fn spoil_acceptance(&mut self, slot: PaymentSlot, body: &PaymentBody) {
+        let original = self.find(body.original).map(|(original, _)| original);
+        if let Some(original) = original.filter(|_| self.gets_wrong(Fault::CountRefundTwice)) {
+            self.refunds.take(slot, original, body.amount_minor);
+        }
+    }
+
+    /// After a reservation has been released.
+    pub(super) fn spoil_release(&mut self, slot: PaymentSlot) {
+        let payment = self.payments[slot.index()];
+        if let Some(parties) = payment.parties().filter(|_| self.gets_wrong(Fault::ForgetRelease)) {
+            let account = &mut self.participants[parties.debtor.index()].accounts[usize::from(payment.currency_slot)];
+            account.reserve(payment.amount());
+        }
+    }
+
+    /// After a commit has been posted, before it is told.
+    pub(super) fn spoil_posting(&mut self, slot: PaymentSlot) {
+        let payment = self.payments[slot.index()];
+        let currency_slot = usize::from(payment.currency_slot);
+        let amount = payment.amount().as_position();
+        if self.gets_wrong(Fault::StampClosedWindow)
+            && let Some(closed) = self.closed_window(&payment)
+        {
+            self.payments[slot.index()].expiry_or_window = closed.0;
+        }
+        if self.gets_wrong(Fault::DropMandateToken) {
+            self.tokens.remove(&slot.0);
+        }
+        let Some(parties) = payment.parties() else { return };
+        if self.gets_wrong(Fault::PostOneSide)
+            && let Some(window) = self.windows.open_mut(currency_slot)
+        {
+            window.nets[parties.creditor.index()] += amount;
+        }
+        if self.gets_wrong(Fault::ForgetPosition) {
+            self.participants[parties.debtor.index()].accounts[currency_slot].position -= amount;
+        }
+    }
+
+    fn closed_window(&self, payment: &PaymentRecord) -> Option<WindowId> {
+        let mut windows = self.windows.iter();
+        let closed = windows.find(|w| w.currency_slot == payment.currency_slot && w.state == WindowState::Closed);
+        closed.map(|window| window.id)
+    }
+
+    /// Before a committed refund is kept.
+    pub(super) fn spoil_refund(&mut self, slot: PaymentSlot) {
+        let original = self.refunds.open().find(|(refund, _)| *refund == slot.0);
+        if let Some((_, original)) = original.filter(|_| self.gets_wrong(Fault::ForgetRefund)) {
+            self.refunds.give_back(slot, self.payments[slot.index()].amount_minor);
+            self.refunds.take(slot, PaymentSlot(original), 0);
+        }
+    }
+
+    /// After a final answer.
+    pub(super) fn spoil_answer<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
+        if self.gets_wrong(Fault::AnswerTwice) {
+            self.tell_initiator(slot, WordKind::Answer, out);
+        }
+    }
+
+    /// Before a final answer gets its number.
+    pub(super) fn spoil_word<O: Outlet>(&mut self, slot: PaymentSlot, out: &O) {
+        let initiator = self.payments[slot.index()].initiator();
+        let participant = self.participants.get_mut(initiator.index());
+        if let Some(participant) = participant
+            && self.planted == Some(Fault::DependOnListener)
+            && !out.listens()
+        {
+            participant.outbox.push(WordKind::Answer, slot);
+        }
+    }
+
+    /// True when the bank of this payment is not told what became of it.
+    pub(super) fn spoils_notice(&self, slot: PaymentSlot) -> bool {
+        let declined = self.payments[slot.index()].state == PaymentState::Declined as u8;
+        declined && self.gets_wrong(Fault::ForgetNotice)
+    }
+
+    /// After a window has been settled.
+    pub(super) fn spoil_settlement(&mut self, id: WindowId) {
+        if !self.gets_wrong(Fault::SettleTwice) {
+            return;
+        }
+        let Some(window) = self.windows.find_mut(id) else {
+            return;
+        };
+        for (participant, net) in self.participants.iter_mut().zip(&window.nets) {
+            let account = &mut participant.accounts[usize::from(window.currency_slot)];
+            account.cover -= net;
+            account.cap -= net;
+        }
+    }
+}

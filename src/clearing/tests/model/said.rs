@@ -1,0 +1,126 @@
+//! What leaves the switch, in a form in which the model's word and the engine's can be compared.
+
+use std::fmt;
+
+use bytemuck::{Pod, Zeroable, bytes_of};
+
+use crate::domain::{LinkId, PaymentId, UtcNanos};
+use crate::wire::{
+    Answer, Effect, EffectFrame, FinalNotice, Frame, FrameHeader, Reversal, StatusRequest, Template, TerminateCode,
+};
+
+/// A frame, every byte of it but its header.
+#[derive(Clone, Copy)]
+pub(super) struct Content<F>(pub(super) F);
+
+impl<F: Pod> PartialEq for Content<F> {
+    fn eq(&self, other: &Self) -> bool {
+        bytes_of(&self.0)[size_of::<FrameHeader>()..] == bytes_of(&other.0)[size_of::<FrameHeader>()..]
+    }
+}
+
+impl<F: fmt::Debug> fmt::Debug for Content<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One thing that leaves the switch.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Said {
+    Forward {
+        id: PaymentId,
+        to: u16,
+        position: u64,
+        accepted: UtcNanos,
+        wait_ns: u64,
+    },
+    Answer {
+        to: u16,
+        via: LinkId,
+        answer: Content<Answer>,
+    },
+    Status {
+        to: u16,
+        request: Content<StatusRequest>,
+    },
+    Reversal {
+        to: u16,
+        reversal: Content<Reversal>,
+    },
+    Notice {
+        to: u16,
+        notice: Content<FinalNotice>,
+    },
+    Release {
+        id: PaymentId,
+    },
+    Cut {
+        link: LinkId,
+        code: TerminateCode,
+    },
+}
+
+/// The engine's effect; `slots` is the payment of each slot it has forwarded, in which a new one is noted.
+pub(super) fn said(effect: &Effect, forwarded: PaymentId, slots: &mut Vec<(u32, PaymentId)>) -> Result<Said, String> {
+    match effect {
+        Effect::Forward {
+            slot,
+            responder,
+            position,
+            accepted,
+            wait_ns,
+        } => {
+            if slots.iter().any(|(known, id)| *known == slot.0 || *id == forwarded) {
+                return Err(format!("slot {} or payment {forwarded} is forwarded twice", slot.0));
+            }
+            slots.push((slot.0, forwarded));
+            Ok(Said::Forward {
+                id: forwarded,
+                to: responder.0,
+                position: *position,
+                accepted: *accepted,
+                wait_ns: *wait_ns,
+            })
+        }
+        Effect::Frame(frame) => frame_said(frame),
+        Effect::Release { slot } => match slots.iter().find(|(known, _)| *known == slot.0) {
+            Some((_, id)) => Ok(Said::Release { id: *id }),
+            None => Err(format!("slot {} is released and was never given", slot.0)),
+        },
+        Effect::Cut { link, code } => Ok(Said::Cut {
+            link: *link,
+            code: *code,
+        }),
+    }
+}
+
+/// A frame of the engine's.
+pub(super) fn frame_said(frame: &EffectFrame) -> Result<Said, String> {
+    fn content<F: Frame>(frame: &EffectFrame) -> Content<F> {
+        let mut bytes = frame.bytes;
+        bytes[..size_of::<FrameHeader>()].copy_from_slice(bytes_of(&FrameHeader::zeroed()));
+        Content(F::read(&bytes))
+    }
+    let to = frame.to.0;
+    match frame.template {
+        Template::Answer => Ok(Said::Answer {
+            to,
+            via: frame.via,
+            answer: content(frame),
+        }),
+        Template::StatusRequest => Ok(Said::Status {
+            to,
+            request: content(frame),
+        }),
+        Template::Reversal => Ok(Said::Reversal {
+            to,
+            reversal: content(frame),
+        }),
+        Template::FinalNotice => Ok(Said::Notice {
+            to,
+            notice: content(frame),
+        }),
+        other => Err(format!("the engine does not send {other:?}")),
+    }
+}

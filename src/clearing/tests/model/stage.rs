@@ -1,0 +1,378 @@
+//! One evening: the same events for engine, model and witness, and what must hold after each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytemuck::bytes_of;
+
+use super::acts::Act;
+use super::reference::{Account, Model};
+use super::said::{Said, frame_said, said};
+use super::terms::{HKD, PARTICIPANTS, participant, scheme};
+use super::witness::{Accounts, Witness};
+use crate::clearing::fault::Fault;
+use crate::clearing::{Engine, Event, Outlet};
+use crate::domain::{Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId};
+use crate::wire::{AnswerFlags, Effect, Frame, InquiryAnswer, PaymentBody, RecordKind, WindowAction};
+
+/// 23:50 in Shanghai: ten minutes before the business date turns.
+const EVENING: UtcNanos = UtcNanos(1_795_449_000 * SECOND);
+
+/// Whose word is taken for what must hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Judge {
+    /// Engine and model agree on everything.
+    Model,
+    /// The invariants hold, and replay gives the same state.
+    Witness,
+    Both,
+    /// Nobody's: only what the evening came to is asked for.
+    Nobody,
+}
+
+impl Judge {
+    fn asks_model(self) -> bool {
+        self == Self::Model || self == Self::Both
+    }
+
+    fn asks_witness(self) -> bool {
+        self == Self::Witness || self == Self::Both
+    }
+}
+
+pub(super) struct Stage {
+    pub(super) engine: Engine,
+    pub(super) model: Model,
+    witness: Witness,
+    journal: Vec<Record>,
+    pub(super) time: UtcNanos,
+    pub(super) sent: Vec<PaymentBody>,
+    slots: Vec<(u32, PaymentId)>,
+    /// Every numbered word, by participant.
+    words: Vec<Vec<Said>>,
+    judge: Judge,
+    /// The states in which payments of each kind ever were.
+    pub(super) states: BTreeSet<(Kind, PaymentState)>,
+}
+
+/// An event as it stands in the journal; the payload in words, so that it is aligned.
+struct Record {
+    kind: RecordKind,
+    time: UtcNanos,
+    payload: Vec<u64>,
+    length: usize,
+}
+
+impl Record {
+    fn apply<O: Outlet>(&self, number: usize, engine: &mut Engine, out: &mut O) {
+        let event = Event {
+            kind: self.kind,
+            number: number as u64,
+            time: self.time,
+            position: number as u64 * 256,
+            payload: self.bytes(),
+        };
+        engine.apply(&event, out);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.payload)[..self.length]
+    }
+}
+
+/// Plays an evening to its end with an engine that gets `fault` wrong, or says at which act what did not hold.
+pub(super) fn play(fault: Option<Fault>, acts: &[Act], judge: Judge) -> Result<Stage, String> {
+    let mut stage = Stage {
+        engine: Engine::with_fault(fault),
+        model: Model::new(),
+        witness: Witness::default(),
+        journal: Vec::new(),
+        time: EVENING,
+        sent: Vec::new(),
+        slots: Vec::new(),
+        words: vec![Vec::new(); usize::from(PARTICIPANTS)],
+        judge,
+        states: BTreeSet::new(),
+    };
+    stage.event(RecordKind::Genesis, bytes_of(&scheme()), None)?;
+    for index in 0..PARTICIPANTS {
+        stage.event(RecordKind::Participant, bytes_of(&participant(index)), None)?;
+    }
+    // The second currency's first window is left to the acts.
+    stage.window(WindowAction::Open, Currency::CNY, WindowId::NONE)?;
+    for (nth, act) in acts.iter().enumerate() {
+        stage.act(act).map_err(|why| format!("at act {nth}, {act:?}: {why}"))?;
+    }
+    stage.end()?;
+    Ok(stage)
+}
+
+impl Stage {
+    pub(super) fn event(
+        &mut self,
+        kind: RecordKind,
+        payload: &[u8],
+        request: Option<&PaymentBody>,
+    ) -> Result<(), String> {
+        let mut words = vec![0u64; payload.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..payload.len()].copy_from_slice(payload);
+        let record = Record {
+            kind,
+            time: self.time,
+            payload: words,
+            length: payload.len(),
+        };
+        let number = self.journal.len() + 1;
+        let mut effects: Vec<Effect> = Vec::new();
+        record.apply(number, &mut self.engine, &mut effects);
+        let expected = self.model.apply(kind, self.time, number as u64 * 256, record.bytes());
+        self.journal.push(record);
+        let now = self.model.payments.iter();
+        self.states
+            .extend(now.filter_map(|payment| payment.body.kind().map(|kind| (kind, payment.state))));
+        let forwarded = request.map_or(PaymentId::default(), |body| body.id);
+        let mut heard = Vec::new();
+        for effect in &effects {
+            heard.push(said(effect, forwarded, &mut self.slots)?);
+        }
+        if self.judge.asks_model() {
+            self.compare_said(&heard, &expected)?;
+            self.compare_state()?;
+        }
+        if self.judge.asks_witness() {
+            let windows = self.engine.snapshot().windows;
+            self.witness.check(request, &heard, &windows, &self.accounts())?;
+            if let Some(breach) = self.engine.breach() {
+                return Err(breach.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// (a): everything that leaves the switch, in order.
+    fn compare_said(&mut self, heard: &[Said], expected: &[Said]) -> Result<(), String> {
+        if let Some(at) = (0..heard.len().max(expected.len())).find(|&at| heard.get(at) != expected.get(at)) {
+            let (engine, model) = (heard.get(at), expected.get(at));
+            return Err(format!(
+                "the {at}. effect: the engine says\n{engine:?}, the model\n{model:?}"
+            ));
+        }
+        for said in heard {
+            let (to, word) = match said {
+                Said::Answer { to, answer, .. } => (*to, answer.0.word),
+                Said::Notice { to, notice } => (*to, notice.0.word),
+                Said::Reversal { to, reversal } if reversal.0.attempt == 1 => (*to, reversal.0.word),
+                Said::Forward { .. }
+                | Said::Status { .. }
+                | Said::Reversal { .. }
+                | Said::Release { .. }
+                | Said::Cut { .. } => continue,
+            };
+            if word > 0 {
+                self.words[usize::from(to)].push(*said);
+            }
+        }
+        Ok(())
+    }
+
+    /// (b): every payment, account, window, exception and figure, the next word numbers and the next deadline.
+    fn compare_state(&mut self) -> Result<(), String> {
+        for payment in &self.model.payments {
+            let id = payment.body.id;
+            let now = InquiryAnswer::read(&self.engine.inquire(id.originator(), LinkId(1), id, 0).bytes);
+            let engine = (
+                now.state,
+                now.code,
+                now.window,
+                now.final_ns,
+                now.amount_minor,
+                now.currency,
+                now.kind,
+            );
+            let body = &payment.body;
+            let (code, finished) = (payment.code as u8, payment.finished.0);
+            let state = payment.state as u8;
+            let model = (
+                state,
+                code,
+                payment.window,
+                finished,
+                body.amount_minor,
+                body.currency,
+                body.kind,
+            );
+            agree(
+                &format_args!("payment {id}: state, code, window, final time …"),
+                &engine,
+                &model,
+            )?;
+        }
+        for (index, (engine, member)) in (0u16..).zip(self.accounts().iter().zip(&self.model.members)) {
+            agree(&format_args!("accounts of {index}"), engine, &member.accounts)?;
+            let next = self.engine.next_word(ParticipantIndex(index));
+            agree(&format_args!("the next word of {index}"), &next, &member.next_word)?;
+            let success = self.engine.success(ParticipantIndex(index));
+            agree(&format_args!("the success of {index}"), &success, &member.success)?;
+        }
+        let snapshot = self.engine.snapshot();
+        agree(&"how many windows", &snapshot.windows.len(), &self.model.windows.len())?;
+        for (engine, model) in snapshot.windows.iter().zip(&self.model.windows) {
+            let theirs: BTreeMap<u16, i128> = engine.nets.iter().map(|(index, net)| (index.0, *net)).collect();
+            let ours: BTreeMap<u16, i128> = model
+                .nets
+                .iter()
+                .filter(|(_, net)| **net != 0)
+                .map(|(&index, &net)| (index, net))
+                .collect();
+            agree(&format_args!("the nets of {}", model.id), &theirs, &ours)?;
+            let engine = (
+                engine.id,
+                engine.currency,
+                engine.state,
+                engine.opened,
+                engine.closed,
+                engine.committed,
+                engine.gross,
+            );
+            let model = (
+                model.id,
+                model.currency.0,
+                model.state,
+                model.opened,
+                model.closed,
+                model.committed,
+                model.gross,
+            );
+            agree(
+                &"window: id, currency, state, opened, closed, committed, gross",
+                &engine,
+                &model,
+            )?;
+        }
+        let exceptions: Vec<_> = self
+            .engine
+            .exceptions()
+            .iter()
+            .map(|item| (item.payment, item.what, item.time))
+            .collect();
+        agree(&"exception items", &exceptions, &self.model.exceptions)?;
+        self.compare_figures()?;
+        agree(
+            &"the next deadline",
+            &self.engine.next_deadline(),
+            &self.model.next_deadline(),
+        )
+    }
+
+    fn compare_figures(&self) -> Result<(), String> {
+        let numbers = |figures: &crate::clearing::Figures| {
+            [
+                figures.accepted,
+                figures.reserved,
+                figures.in_doubt,
+                figures.committed,
+                figures.declined,
+                figures.rejected,
+                figures.expired,
+                figures.duplicates,
+                figures.ids_reused,
+                figures.dates_not_open,
+                figures.late_words,
+                figures.conflicts,
+                figures.replies_refused,
+                figures.status_requests,
+            ]
+        };
+        let (engine, model) = (self.engine.figures(), &self.model.figures);
+        agree(
+            &"figures: accepted, reserved, in doubt …",
+            &numbers(engine),
+            &numbers(model),
+        )?;
+        agree(&"figures by code", &engine.by_code, &model.by_code)?;
+        agree(&"figures by scene", &engine.by_scene, &model.by_scene)?;
+        agree(&"figures by kind", &engine.by_kind, &model.by_kind)
+    }
+
+    /// The engine's accounts.
+    fn accounts(&self) -> Accounts {
+        let currencies = [Currency::CNY, HKD];
+        let mut all = Vec::new();
+        for (index, member) in (0u16..).zip(&self.engine.participants) {
+            let mut accounts = BTreeMap::new();
+            for (account, currency) in member.accounts.iter().zip(currencies) {
+                if participant(index).account(currency).is_some() {
+                    let now = Account {
+                        position: account.position,
+                        reserved: account.reserved,
+                        cover: account.cover,
+                        cap: account.cap,
+                    };
+                    accounts.insert(currency.0, now);
+                }
+            }
+            all.push(accounts);
+        }
+        all
+    }
+
+    /// Every timer runs out, so that every payment becomes final; then words can be told again, and replay gives the same.
+    fn end(&mut self) -> Result<(), String> {
+        self.time = self.time.plus(300 * SECOND);
+        self.event(RecordKind::Tick, &[], None)?;
+        for currency in [Currency::CNY, HKD] {
+            self.window(WindowAction::Close, currency, WindowId::NONE)?;
+        }
+        agree(&"open payments", &self.engine.figures().open(), &0)?;
+        if self.judge.asks_model() {
+            self.words_again()?;
+        }
+        if self.judge.asks_witness() {
+            let mut engine = Engine::with_fault(self.engine.planted);
+            for (nth, record) in self.journal.iter().enumerate() {
+                record.apply(nth + 1, &mut engine, &mut ());
+            }
+            agree(
+                &"invariant 8: the state hash in replay",
+                &engine.state_hash(),
+                &self.engine.state_hash(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Every word can be told again, as it was but for the flag that says so; of a Reversal the last attempt.
+    fn words_again(&self) -> Result<(), String> {
+        for (to, words) in (0u16..).zip(&self.words) {
+            for (word, said) in (1u64..).zip(words) {
+                let frame = self.engine.word_again(ParticipantIndex(to), LinkId::NONE, word);
+                let again = frame.map(|frame| frame_said(&frame)).transpose()?;
+                let mut first = *said;
+                match &mut first {
+                    Said::Answer { answer, via, .. } => {
+                        answer.0.flags |= AnswerFlags::RETRANSMITTED;
+                        *via = LinkId::NONE;
+                    }
+                    Said::Notice { notice, .. } => notice.0.flags |= AnswerFlags::RETRANSMITTED,
+                    Said::Reversal { reversal, .. } => {
+                        reversal.0.flags |= AnswerFlags::RETRANSMITTED;
+                        if let Some(Said::Reversal { reversal: now, .. }) = &again {
+                            reversal.0.attempt = now.0.attempt;
+                            reversal.0.raised_ns = now.0.raised_ns;
+                        }
+                    }
+                    Said::Forward { .. } | Said::Status { .. } | Said::Release { .. } | Said::Cut { .. } => {}
+                }
+                agree(&format_args!("word {word} to {to} again"), &again, &Some(first))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn agree<T: PartialEq + std::fmt::Debug>(about: &dyn std::fmt::Display, engine: &T, model: &T) -> Result<(), String> {
+    if engine == model {
+        Ok(())
+    } else {
+        Err(format!("{about}: the engine has {engine:?}, expected is {model:?}"))
+    }
+}

@@ -1,0 +1,273 @@
+//! The invariants of the scheme, recomputed from what was asked and what left the switch. It knows no rules: what the model
+//! might have misread too can not hide from it.
+
+use std::collections::BTreeMap;
+
+use super::reference::{Account, creditor, debtor, direction};
+use super::said::Said;
+use super::terms::{PARTICIPANTS, participant};
+use crate::clearing::WindowSnapshot;
+use crate::domain::{Code, Direction, Kind, PaymentId, PaymentState, Position, WindowId, WindowState};
+use crate::wire::{Answer, AnswerFlags, PaymentBody};
+
+/// Each participant's accounts in the engine, by currency.
+pub(super) type Accounts = Vec<BTreeMap<u16, Account>>;
+
+#[derive(Default)]
+pub(super) struct Witness {
+    /// Forwarded to their banks, as they were asked.
+    forwarded: BTreeMap<PaymentId, PaymentBody>,
+    /// The first final answer of each id.
+    told: BTreeMap<PaymentId, Answer>,
+    /// How many words each participant was told.
+    words: [u64; PARTICIPANTS as usize],
+}
+
+macro_rules! holds {
+    ($condition:expr, $($claim:tt)+) => {
+        if !$condition {
+            return Err(format!($($claim)+));
+        }
+    };
+}
+
+impl Witness {
+    /// What must hold after an event that made `said` leave the switch; `request` is the request, if it was one.
+    pub(super) fn check(
+        &mut self,
+        request: Option<&PaymentBody>,
+        said: &[Said],
+        windows: &[WindowSnapshot],
+        accounts: &Accounts,
+    ) -> Result<(), String> {
+        for (at, one) in said.iter().enumerate() {
+            self.hear(request, one, &said[at + 1..], windows, accounts)?;
+        }
+        self.windows(windows)?;
+        self.sums(windows, accounts)?;
+        self.refunds()
+    }
+
+    fn hear(
+        &mut self,
+        request: Option<&PaymentBody>,
+        said: &Said,
+        after: &[Said],
+        windows: &[WindowSnapshot],
+        accounts: &Accounts,
+    ) -> Result<(), String> {
+        match said {
+            Said::Forward { id, .. } => {
+                let body = *request.ok_or_else(|| format!("{id} is forwarded and was not asked"))?;
+                self.forwarded.insert(*id, body);
+                if let Some(debtor) = debtor(&body) {
+                    let account = accounts[debtor.index()]
+                        .get(&body.currency)
+                        .copied()
+                        .unwrap_or_default();
+                    holds!(
+                        account.position + account.reserved <= account.cap,
+                        "invariant 3: {id} was admitted over the cap: {account:?}"
+                    );
+                }
+                Ok(())
+            }
+            Said::Answer { to, answer, .. } => self.hear_answer(*to, &answer.0, after, windows),
+            Said::Notice { to, notice } => self.word(*to, notice.0.word),
+            Said::Reversal { to, reversal } => {
+                let (word, first) = (reversal.0.word, reversal.0.attempt == 1);
+                if first { self.word(*to, word) } else { Ok(()) }
+            }
+            Said::Status { .. } | Said::Release { .. } | Said::Cut { .. } => Ok(()),
+        }
+    }
+
+    fn word(&mut self, to: u16, word: u64) -> Result<(), String> {
+        let words = &mut self.words[usize::from(to)];
+        *words += 1;
+        holds!(
+            word == *words,
+            "word {word} to participant {to} should be number {words}"
+        );
+        Ok(())
+    }
+
+    fn hear_answer(
+        &mut self,
+        to: u16,
+        answer: &Answer,
+        after: &[Said],
+        windows: &[WindowSnapshot],
+    ) -> Result<(), String> {
+        let id = answer.id;
+        if answer.word == 0 {
+            let passing = [Code::InProgress, Code::DateNotOpen, Code::IdReused].map(|code| code as u8);
+            holds!(passing.contains(&answer.code), "an answer without a number: {answer:?}");
+            return Ok(());
+        }
+        self.word(to, answer.word)?;
+        if let Some(first) = self.told.get(&id) {
+            let content = |answer: &Answer| {
+                let (window, final_ns) = (answer.window, answer.final_ns);
+                (answer.code, answer.state, window, final_ns, answer.mandate_token)
+            };
+            holds!(
+                answer.flags == AnswerFlags::DUPLICATE,
+                "invariant 6: {id} has a second final answer"
+            );
+            holds!(
+                content(answer) == content(first),
+                "invariant 6: {id} had {first:?}, now {answer:?}"
+            );
+            return Ok(());
+        }
+        holds!(
+            answer.flags == 0,
+            "invariant 6: {id} is repeated and was never answered"
+        );
+        self.told.insert(id, *answer);
+        let committed = answer.code == Code::Committed as u8;
+        holds!(
+            committed == (answer.window != WindowId::NONE),
+            "invariant 4: {answer:?}"
+        );
+        if committed {
+            let open = |window: &&WindowSnapshot| {
+                window.id == answer.window && window.state == WindowState::Open && window.currency == answer.currency
+            };
+            holds!(
+                windows.iter().any(|window| open(&window)),
+                "invariant 4: {id} is stamped with {}, which is not open",
+                answer.window
+            );
+        }
+        self.consequences(answer, after)
+    }
+
+    /// An expired pull that was sent has a Reversal; a push that was sent has a FinalNotice.
+    fn consequences(&self, answer: &Answer, after: &[Said]) -> Result<(), String> {
+        let id = answer.id;
+        let Some(body) = self.forwarded.get(&id) else {
+            return Ok(());
+        };
+        let not_sent = answer.state == PaymentState::Expired as u8 && answer.code != Code::BankTimeout as u8;
+        let reversals = after
+            .iter()
+            .filter(|said| matches!(said, Said::Reversal { reversal, .. } if reversal.0.id == id));
+        let notices = after
+            .iter()
+            .filter(|said| matches!(said, Said::Notice { notice, .. } if notice.0.id == id));
+        let timed_out = answer.code == Code::BankTimeout as u8;
+        let (pull, push) = (direction(body) == Direction::Pull, direction(body) == Direction::Push);
+        holds!(
+            reversals.count() == usize::from(pull && timed_out),
+            "invariant 9: {id} expired and its Reversal is not due"
+        );
+        holds!(
+            notices.count() == usize::from(push && !not_sent),
+            "a FinalNotice of {id} is missing, or too many"
+        );
+        Ok(())
+    }
+
+    fn windows(&self, windows: &[WindowSnapshot]) -> Result<(), String> {
+        let mut open = BTreeMap::new();
+        for window in windows {
+            let sum: Position = window.nets.iter().map(|(_, net)| net).sum();
+            holds!(sum == 0, "invariant 1: the nets of {} sum to {sum}", window.id);
+            *open.entry(window.currency).or_insert(0) += u32::from(window.state == WindowState::Open);
+            let in_it: Vec<_> = self.told.values().filter(|answer| answer.window == window.id).collect();
+            holds!(
+                in_it.len() as u64 == window.committed,
+                "invariant 4: {} payments were told {}, it counts {}",
+                in_it.len(),
+                window.id,
+                window.committed
+            );
+            let gross: Position = in_it.iter().map(|answer| Position::from(answer.amount_minor)).sum();
+            holds!(gross == window.gross, "invariant 7: the gross of {window:?} is {gross}");
+        }
+        holds!(
+            open.values().all(|&count| count == 1),
+            "open windows by currency: {open:?}"
+        );
+        Ok(())
+    }
+
+    /// Positions, reservations, cover and caps, summed up from all payments anew.
+    fn sums(&self, windows: &[WindowSnapshot], accounts: &Accounts) -> Result<(), String> {
+        let mut expected: Accounts = (0..PARTICIPANTS).map(opening).collect();
+        for (id, body) in &self.forwarded {
+            let amount = Position::from(body.amount_minor);
+            match self.told.get(id) {
+                None => {
+                    if let Some(debtor) = debtor(body) {
+                        at(&mut expected, debtor.index(), body.currency).reserved += amount;
+                    }
+                }
+                Some(answer) if answer.code == Code::Committed as u8 => {
+                    let settled = windows
+                        .iter()
+                        .any(|window| window.id == answer.window && window.state == WindowState::Settled);
+                    for (party, owed) in [(debtor(body), amount), (creditor(body), -amount)] {
+                        let Some(party) = party else { continue };
+                        let account = at(&mut expected, party.index(), body.currency);
+                        if settled {
+                            account.cover -= owed;
+                            account.cap -= owed;
+                        } else {
+                            account.position += owed;
+                        }
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        for ((participant, now), expected) in (0u16..).zip(accounts).zip(&expected) {
+            for (currency, expected) in expected {
+                let now = now.get(currency).copied().unwrap_or_default();
+                let place = format!("participant {participant} in {currency} has {now:?}, expected {expected:?}");
+                holds!(now.reserved == expected.reserved, "invariant 5: {place}");
+                holds!(now == *expected, "invariant 2: {place}");
+            }
+        }
+        Ok(())
+    }
+
+    /// What was ever forwarded of a Debit's refunds and not declined or expired is at most the Debit.
+    fn refunds(&self) -> Result<(), String> {
+        let mut refunded: BTreeMap<PaymentId, Position> = BTreeMap::new();
+        for (id, body) in &self.forwarded {
+            let lives = self
+                .told
+                .get(id)
+                .is_none_or(|answer| answer.code == Code::Committed as u8);
+            if body.kind == Kind::Refund as u8 && lives {
+                *refunded.entry(body.original).or_insert(0) += Position::from(body.amount_minor);
+            }
+        }
+        for (original, sum) in refunded {
+            let debit = self.forwarded.get(&original);
+            let amount = debit.map_or(0, |body| Position::from(body.amount_minor));
+            holds!(sum <= amount, "of {original}, which is {amount}, {sum} was refunded");
+        }
+        Ok(())
+    }
+}
+
+fn at(accounts: &mut Accounts, participant: usize, currency: u16) -> &mut Account {
+    accounts[participant].entry(currency).or_default()
+}
+
+fn opening(index: u16) -> BTreeMap<u16, Account> {
+    let terms = participant(index);
+    let accounts = terms.accounts.iter().filter(|account| account.currency != 0);
+    let account_now = |cover: u64, cap: u64| Account {
+        cover: Position::from(cover),
+        cap: Position::from(cap),
+        ..Account::default()
+    };
+    accounts
+        .map(|account| (account.currency, account_now(account.cover_minor, account.cap_minor)))
+        .collect()
+}
