@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::SwitchError;
 use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger};
-use super::replay::replay_engine;
+use super::replay::{check_rules, replay_engine};
 use super::syncer_agent::SyncerAgent;
 use crate::agent::{
     Agent, AgentThread, CompositeAgent, IntakeGate, IntakeState, Placement, Ring, StopFlag, SwitchClock, Wakeup, spawn,
@@ -124,6 +124,7 @@ fn open_journal(options: JournalOptions, directory: &Directory) -> Result<(Journ
         return Ok((Journal::create(options)?, Engine::new()));
     }
     let journal = Journal::open(options)?;
+    check_rules(&path)?;
     let started = Instant::now();
     let mut told = started;
     let engine = replay_engine(&path, None, |events| {
