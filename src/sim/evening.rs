@@ -21,8 +21,8 @@ const AFTERMATH_SHARE: f64 = 0.2;
 const PAYOUTS: u64 = 10_000;
 const REFUNDS: u64 = 3_000;
 const AUTHENTICATES: u64 = 1_500;
-/// Of 100,000 Authenticates, so many are to end a mandate, if there is one.
-const UNBINDS: u32 = 30_000;
+/// Of these Authenticates, so many are to end a mandate, if there is one.
+const UNBINDS: u64 = 450;
 /// Of 100,000 payments, so many are sent twice on purpose.
 const REPEATS: u32 = 500;
 /// And so many attempts that the switch must refuse are made on top: on-us payments, refunds over the rest, and refunds
@@ -94,7 +94,7 @@ impl Evening {
             issued: 0,
             next_due_ns: 0,
             beside: Vec::new(),
-            sequels: Sequels::default(),
+            sequels: Sequels::new(mix(seed ^ 2)),
         };
         evening.next_due_ns = evening.draw_due();
         evening
@@ -173,16 +173,19 @@ impl Evening {
 
 impl Evening {
     /// The payment of this moment: what follows from earlier ones has first call on it, then the mixture draws.
+    ///
+    /// Each moment takes the same from the random sequence whatever was answered before it, so that a seed gives the same
+    /// evening but for what follows from answers.
     fn draw(&mut self, due_ns: u64) -> Intent {
-        if let Some(sign) = self.sequels.sign(due_ns) {
-            return Intent { due_ns, ..sign };
-        }
         let share = self.rate_at(due_ns as f64 / 1e9) / EVENING_PEAK_PER_SECOND as f64;
         let scene = self.scene(share.min(1.0));
         let initiator = self.institution();
         let responder = self.parties.banks[self.banks.pick(self.random.bits())];
         let debit = Intent::debit(due_ns, initiator, responder, self.amount(scene), scene);
         let kind = self.random.below(100_000);
+        if let Some(sign) = self.sequels.sign(due_ns) {
+            return Intent { due_ns, ..sign };
+        }
         if kind < PAYOUTS {
             let scene = match scene {
                 Scene::Shopping | Scene::Utility => Scene::Transfer,
@@ -195,12 +198,9 @@ impl Evening {
             };
         }
         let sequel = if kind < PAYOUTS + REFUNDS {
-            self.sequels.refund(&mut self.random)
+            self.sequels.refund()
         } else if kind < PAYOUTS + REFUNDS + AUTHENTICATES {
-            let unbind = self
-                .random
-                .chance(UNBINDS)
-                .then(|| self.sequels.unbind(&mut self.random));
+            let unbind = (kind - PAYOUTS - REFUNDS < UNBINDS).then(|| self.sequels.unbind());
             Some(unbind.flatten().unwrap_or(Intent {
                 kind: Kind::Bind,
                 step: BindStep::Authenticate,
@@ -226,7 +226,7 @@ impl Evening {
             });
         }
         if self.random.chance(OVER_REST)
-            && let Some(refund) = self.sequels.refund_over_rest(&mut self.random)
+            && let Some(refund) = self.sequels.refund_over_rest()
         {
             self.beside.push(Intent {
                 due_ns: beside.due_ns,
@@ -275,7 +275,7 @@ impl Workload for Evening {
     }
 
     fn answered(&mut self, now_ns: u64, answered: &Answered) {
-        self.sequels.answered(now_ns, answered, &mut self.random);
+        self.sequels.answered(now_ns, answered);
     }
 }
 

@@ -60,8 +60,9 @@ pub(super) fn sign_after(answered: &Answered, due_ns: u64) -> Option<Intent> {
 }
 
 /// What can follow from the answers so far. Only what an institution knows to be committed is built on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sequels {
+    random: Random,
     /// Debits that may be given back, in part or whole.
     debits: Vec<Earlier>,
     /// Debits of which one Refund, not answered yet, gives back the whole.
@@ -75,13 +76,25 @@ pub(super) struct Sequels {
 }
 
 impl Sequels {
+    /// Nothing is answered yet.
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            debits: Vec::new(),
+            giving_back: BTreeMap::new(),
+            given_back: Vec::new(),
+            signs: VecDeque::new(),
+            mandates: Vec::new(),
+        }
+    }
+
     /// Takes note of an answer that came at `now_ns`.
-    pub(super) fn answered(&mut self, now_ns: u64, answered: &Answered, random: &mut Random) {
+    pub(super) fn answered(&mut self, now_ns: u64, answered: &Answered) {
         let is_committed = answered.code == Code::Committed;
         match answered.kind {
             Kind::Debit if is_committed => match answered.scene {
                 Scene::Shopping | Scene::Utility | Scene::Other => {
-                    keep(&mut self.debits, Earlier::of(answered), random);
+                    keep(&mut self.debits, Earlier::of(answered), &mut self.random);
                 }
                 // Nobody asks for a red packet back.
                 Scene::Transfer | Scene::RedPacket | Scene::GalaRedPacket => {}
@@ -93,12 +106,12 @@ impl Sequels {
                 {
                     self.giving_back.remove(&original);
                     if is_committed {
-                        keep(&mut self.given_back, debit, random);
+                        keep(&mut self.given_back, debit, &mut self.random);
                     }
                 }
             }
             Kind::Bind if is_committed && answered.step == BindStep::Sign => {
-                keep(&mut self.mandates, Earlier::of(answered), random);
+                keep(&mut self.mandates, Earlier::of(answered), &mut self.random);
             }
             Kind::Bind | Kind::Unbind => self.signs.extend(sign_after(answered, now_ns + SIGNING_NS)),
             Kind::Debit | Kind::Payout => {}
@@ -114,13 +127,13 @@ impl Sequels {
     }
 
     /// A Refund, of a part or the whole of what is left of a Debit.
-    pub(super) fn refund(&mut self, random: &mut Random) -> Option<Intent> {
-        let at = pick(&self.debits, random)?;
+    pub(super) fn refund(&mut self) -> Option<Intent> {
+        let at = pick(&self.debits, &mut self.random)?;
         let debit = &mut self.debits[at];
-        let amount_minor = if random.chance(60_000) {
+        let amount_minor = if self.random.chance(60_000) {
             debit.rest_minor
         } else {
-            1 + random.below(debit.rest_minor)
+            1 + self.random.below(debit.rest_minor)
         };
         let refund = debit.refund(amount_minor, None);
         debit.rest_minor -= amount_minor;
@@ -134,18 +147,18 @@ impl Sequels {
     }
 
     /// A Refund by one minor unit over what is left, which the switch must refuse: of all, or of what was given back.
-    pub(super) fn refund_over_rest(&mut self, random: &mut Random) -> Option<Intent> {
+    pub(super) fn refund_over_rest(&mut self) -> Option<Intent> {
         let over = Some(Code::RefundExceedsOriginal);
-        if let Some(at) = pick(&self.given_back, random) {
+        if let Some(at) = pick(&self.given_back, &mut self.random) {
             return Some(self.given_back[at].refund(1, over));
         }
-        let debit = self.debits[pick(&self.debits, random)?];
+        let debit = self.debits[pick(&self.debits, &mut self.random)?];
         Some(debit.refund(debit.amount_minor + 1, over))
     }
 
     /// The Authenticate that begins to end a mandate.
-    pub(super) fn unbind(&mut self, random: &mut Random) -> Option<Intent> {
-        let at = pick(&self.mandates, random)?;
+    pub(super) fn unbind(&mut self) -> Option<Intent> {
+        let at = pick(&self.mandates, &mut self.random)?;
         let mandate = self.mandates.swap_remove(at);
         Some(Intent {
             kind: Kind::Unbind,
@@ -179,18 +192,18 @@ mod tests {
 
     #[test]
     fn refunds_never_give_back_more_than_was_paid_and_only_of_what_is_committed() {
-        let (mut sequels, mut random) = (Sequels::default(), Random::new(1));
+        let mut sequels = Sequels::new(1);
         for (number, scene, code) in [
             (4, Scene::Shopping, Code::CustomerFunds),
             (5, Scene::RedPacket, Code::Committed),
         ] {
-            sequels.answered(0, &answered_for_tests(number, &debit(900, scene), code), &mut random);
+            sequels.answered(0, &answered_for_tests(number, &debit(900, scene), code));
         }
-        assert!(sequels.refund(&mut random).is_none() && sequels.refund_over_rest(&mut random).is_none());
+        assert!(sequels.refund().is_none() && sequels.refund_over_rest().is_none());
         let paid = answered_for_tests(7, &debit(1_000, Scene::Shopping), Code::Committed);
-        sequels.answered(0, &paid, &mut random);
+        sequels.answered(0, &paid);
         let mut sum = 0;
-        while let Some(refund) = sequels.refund(&mut random) {
+        while let Some(refund) = sequels.refund() {
             assert_eq!(refund.related, Related::Payment(7));
             assert!(refund.amount_minor > 0 && refund.provoked.is_none());
             sum += refund.amount_minor;
@@ -200,42 +213,38 @@ mod tests {
 
     #[test]
     fn what_was_given_back_as_a_whole_can_be_asked_for_once_too_often() {
-        let mut random = Random::new(2);
-        let mut sequels = Sequels::default();
+        let mut sequels = Sequels::new(2);
         let paid = answered_for_tests(7, &debit(1, Scene::Shopping), Code::Committed);
-        sequels.answered(0, &paid, &mut random);
-        assert_eq!(
-            sequels.refund_over_rest(&mut random).map(|refund| refund.amount_minor),
-            Some(2)
-        );
-        let refund = sequels.refund(&mut random).unwrap();
+        sequels.answered(0, &paid);
+        assert_eq!(sequels.refund_over_rest().map(|refund| refund.amount_minor), Some(2));
+        let refund = sequels.refund().unwrap();
         // Not answered yet: it may still be declined.
-        assert!(sequels.refund_over_rest(&mut random).is_none());
-        sequels.answered(9, &answered_for_tests(8, &refund, Code::Committed), &mut random);
-        let over = sequels.refund_over_rest(&mut random).unwrap();
+        assert!(sequels.refund_over_rest().is_none());
+        sequels.answered(9, &answered_for_tests(8, &refund, Code::Committed));
+        let over = sequels.refund_over_rest().unwrap();
         assert_eq!(over.provoked, Some(Code::RefundExceedsOriginal));
         assert_eq!((over.related, over.amount_minor), (Related::Payment(7), 1));
     }
 
     #[test]
     fn a_sign_follows_a_committed_authenticate_and_an_unbind_a_signed_bind() {
-        let (mut sequels, mut random) = (Sequels::default(), Random::new(3));
+        let mut sequels = Sequels::new(3);
         let bind = Intent {
             kind: Kind::Bind,
             step: BindStep::Authenticate,
             ..debit(0, Scene::Other)
         };
         let refused = answered_for_tests(3, &bind, Code::AccountInvalid);
-        sequels.answered(0, &refused, &mut random);
+        sequels.answered(0, &refused);
         assert!(sequels.sign(u64::MAX).is_none());
-        sequels.answered(10, &answered_for_tests(4, &bind, Code::Committed), &mut random);
+        sequels.answered(10, &answered_for_tests(4, &bind, Code::Committed));
         assert!(sequels.sign(SIGNING_NS + 9).is_none());
         let sign = sequels.sign(SIGNING_NS + 10).unwrap();
         assert_eq!((sign.step, sign.related), (BindStep::Sign, Related::Payment(4)));
-        assert!(sequels.unbind(&mut random).is_none());
-        sequels.answered(20, &answered_for_tests(5, &sign, Code::Committed), &mut random);
-        let unbind = sequels.unbind(&mut random).unwrap();
+        assert!(sequels.unbind().is_none());
+        sequels.answered(20, &answered_for_tests(5, &sign, Code::Committed));
+        let unbind = sequels.unbind().unwrap();
         assert_eq!((unbind.kind, unbind.related), (Kind::Unbind, Related::Payment(5)));
-        assert!(sequels.unbind(&mut random).is_none(), "ended twice");
+        assert!(sequels.unbind().is_none(), "ended twice");
     }
 }
