@@ -251,7 +251,11 @@ impl Engine {
         };
         self.figures.by_code[usize::from(payment.code)] += 1;
         count(&mut self.figures.by_scene[usize::from(payment.scene & 7)]);
-        let kind = if payment.kind < 8 { payment.kind } else { 0 };
+        let kind = if payment.kind <= Kind::Unbind as u8 {
+            payment.kind
+        } else {
+            0
+        };
         count(&mut self.figures.by_kind[usize::from(kind)]);
         let (initiator, responder) = (payment.initiator(), payment.responder);
         if let Some(initiator) = self.participants.get_mut(initiator.index()) {
