@@ -12,6 +12,8 @@ mod engine;
 mod evening;
 mod links;
 mod load;
+#[cfg(test)]
+mod memory_switch;
 mod originals;
 mod outcome;
 mod payment;
