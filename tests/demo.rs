@@ -34,6 +34,25 @@ fn assert_well(report: &Value) {
     assert_eq!(payments["unanswered"], 0);
     assert_eq!(payments["rejected_unexpected"], 0);
     assert_eq!(payments["answered"], payments["offered"]);
+    for parts in ["by_kind", "by_scene"] {
+        let sum = |what: &str| -> u64 {
+            let parts = payments[parts].as_object().unwrap();
+            parts.values().map(|part| part[what].as_u64().unwrap()).sum()
+        };
+        assert_eq!(sum("answered"), payments["answered"].as_u64().unwrap(), "{parts}");
+        assert_eq!(sum("committed"), payments["committed"].as_u64().unwrap(), "{parts}");
+    }
+    // Every push that a bank saw has had its end told, and what was confirmed is what was committed.
+    let pushes = &report["pushes"];
+    assert_eq!(pushes["notices_missing"], 0);
+    assert_eq!(pushes["notices"], pushes["seen"]);
+    let committed = of_kind(report, "payout", "committed") + of_kind(report, "refund", "committed");
+    assert_eq!(pushes["confirmed"], committed);
+}
+
+/// A figure of one kind of payment; 0 when there was none.
+fn of_kind(report: &Value, kind: &str, figure: &str) -> u64 {
+    report["payments"]["by_kind"][kind][figure].as_u64().unwrap_or(0)
 }
 
 #[test]
@@ -46,6 +65,16 @@ fn a_short_evening_is_cleared_settled_and_audited_on_both_backends() {
         assert!(payments["committed"].as_u64().unwrap() > 4_000);
         assert!(payments["declined"].as_u64().unwrap() > 50);
         assert!(report["repeats"]["repeated"].as_u64().unwrap() > 0);
+        for kind in ["debit", "payout", "refund", "bind"] {
+            assert!(of_kind(&report, kind, "committed") > 0, "{kind}: {payments}");
+            assert_eq!(payments["by_kind"][kind]["success_rate"], 1.0, "{kind}: {payments}");
+        }
+        for provoked in ["08", "25", "26"] {
+            assert!(
+                payments["by_code"][provoked].as_u64().unwrap() > 0,
+                "{provoked}: {payments}"
+            );
+        }
         assert!(report["switch_latency_us"]["p50"].as_f64().unwrap() > 0.0);
         // The demo measures no relay, and says so.
         assert!(report["limit"]["relay_per_second"].is_null());
@@ -76,8 +105,43 @@ fn what_a_demo_writes_as_a_trace_another_one_plays() {
     // The same journal: windows and payments of the first run stay, and are not held against the second.
     let second = report_of(&["demo", "--trace", trace, "--speed", "2", "--data", data]);
     assert_well(&second);
-    assert_eq!(second["payments"]["offered"], first["payments"]["offered"]);
     assert_eq!(second["load"]["skew"], "trace");
+    for kind in ["debit", "payout"] {
+        assert_eq!(of_kind(&second, kind, "offered"), of_kind(&first, kind, "offered"));
+    }
+    // Refunds that had to be refused are not written; one that finds nothing left to give back is named.
+    let not_played = second["not_played"].as_array().unwrap().len() as u64;
+    let refunds = of_kind(&first, "refund", "offered") - of_kind(&first, "refund", "provoked");
+    assert!(refunds > 0);
+    assert_eq!(of_kind(&second, "refund", "offered") + not_played, refunds);
+    assert!(of_kind(&second, "bind", "offered") >= of_kind(&first, "bind", "offered"));
+}
+
+#[test]
+fn every_kind_in_a_trace_is_played_and_a_refund_without_a_debit_is_named_by_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("kinds.csv");
+    std::fs::write(
+        &trace,
+        "at_ms,initiator,responder,kind,amount_minor,scene\n\
+         0,0,115,debit,500,shopping\n\
+         0,0,115,debit,300,shopping\n\
+         0,0,115,refund,800,shopping\n\
+         0,0,115,refund,200,shopping\n\
+         0,0,115,refund,300,shopping\n\
+         5,0,115,bind,0,other\n\
+         5,1,116,unbind,0,other\n\
+         9,1,117,payout,70,transfer\n",
+    )
+    .unwrap();
+    let report = report_of(&["demo", "--trace", path(&trace)]);
+    assert_well(&report);
+    for (kind, committed) in [("debit", 2), ("refund", 2), ("bind", 2), ("unbind", 2), ("payout", 1)] {
+        assert_eq!(of_kind(&report, kind, "committed"), committed, "{kind}: {report:#}");
+    }
+    let not_played = report["not_played"].as_array().unwrap();
+    assert_eq!(not_played.len(), 1);
+    assert!(not_played[0].as_str().unwrap().starts_with("line 4:"), "{not_played:?}");
 }
 
 #[test]
@@ -87,7 +151,7 @@ fn a_trace_with_bad_lines_is_refused_by_their_numbers_and_nothing_runs() {
     let data = directory.path().join("data");
     std::fs::write(
         &trace,
-        "at_ms,initiator,responder,kind,amount_minor,scene\n1,0,115,debit,5,shopping\n2,0,115,payout,5,shopping\n3,0,1,debit\n",
+        "at_ms,initiator,responder,kind,amount_minor,scene\n1,0,115,debit,5,shopping\n2,0,115,gift,5,shopping\n3,0,1,debit\n4,0,115,bind,5,other\n",
     )
     .unwrap();
     let output = clearway()
@@ -96,7 +160,11 @@ fn a_trace_with_bad_lines_is_refused_by_their_numbers_and_nothing_runs() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("line 3: kind payout is not supported yet"), "{stderr}");
+    assert!(stderr.contains("line 3: kind \"gift\" is unknown"), "{stderr}");
+    assert!(
+        stderr.contains("line 5: amount_minor is \"5\"; a bind moves nothing"),
+        "{stderr}"
+    );
     assert!(stderr.contains("line 4: 4 columns"), "{stderr}");
     assert!(!stderr.contains("line 2"), "{stderr}");
     assert!(!data.exists(), "something ran");

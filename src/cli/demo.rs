@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::output::{Table, money, report};
-use super::run_report::{Progress, run_report};
+use super::run_report::{Progress, percent, run_report};
 use super::{CliError, Verdict};
 use crate::agent::process;
 use crate::config::Directory;
-use crate::domain::Role;
+use crate::domain::{ParticipantIndex, Role};
 use crate::io::BackendChoice;
 use crate::measure::run::{Ran, RunPlan, fresh_data_directory, parties, run as run_load, this_program};
 use crate::measure::switch_child::{SwitchChild, SwitchPlan, plans_of};
@@ -28,8 +28,14 @@ const TOP: usize = 10;
 /// New Year's Eve on one machine, with nothing to set up
 ///
 /// Starts a switch of its own, 115 institutions and 424 banks over real TCP, and plays the evening compressed into the
-/// given time, up to 46,000 payments a second at midnight. At the end: windows, the largest participants, the audit, the
-/// report.
+/// given time, up to 46,000 payments a second at midnight: Debits most of all, Payouts, Refunds of what was paid this
+/// evening, mandates made and ended, and some attempts that must be refused. At the end: windows, the largest participants,
+/// payments by kind and scene, the audit, the report.
+///
+/// A trace is a CSV file of at_ms,initiator,responder,kind,amount_minor,scene; kind is debit, payout, refund, bind or
+/// unbind. A refund gives back the initiator's earliest committed debit to that bank with enough left; if there is none at
+/// its time, it waits for one, and if none comes it is reported at the end with its line. A bind or unbind is one line, its
+/// amount 0: the Authenticate at that time, and the Sign once that is committed.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clearway demo\n  clearway demo --seconds 60 --rate 44000 --json report.json\n  \
@@ -52,7 +58,8 @@ pub(super) struct DemoArgs {
     /// Play the trace this many times as fast
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive, requires = "trace")]
     speed: f64,
-    /// Write the payments that were made as such a CSV file
+    /// Write the payments that were made as such a CSV file, to be played again; without the refunds that were made to be
+    /// refused
     #[arg(long, value_name = "FILE")]
     write_trace: Option<PathBuf>,
     /// Write the report as JSON to this file, `-` for stdout
@@ -64,7 +71,7 @@ pub(super) struct DemoArgs {
     /// The hardware profile: a name or a file
     #[arg(long, value_name = "PROFILE", default_value = "small-vm")]
     profile: String,
-    /// The evening's seed: the same seed makes the same payments
+    /// The evening's seed: the same seed makes the same payments, but for what follows from answers
     #[arg(long, value_name = "NUMBER", default_value_t = 2019)]
     seed: u64,
     /// Keep the temporary directory
@@ -235,13 +242,28 @@ fn evening_report<W>(ran: &Ran<W>) -> String {
             largest.map_or_else(String::new, |(index, net)| format!("{} {}", code(*index), money(*net))),
         ]);
     }
-    let mut participants = Table::new(&["participant", "role", "owes (−: is owed), all windows"]);
+    let mut participants = Table::new(&[
+        "participant",
+        "role",
+        "owes (−: is owed), all windows",
+        "payments",
+        "committed",
+        "success",
+    ]);
     for (index, net) in largest_nets(&ran.shutdown.windows) {
         let role = ran.participants.get(usize::from(index)).map(|plan| match plan.role {
             Role::Institution => "institution",
             Role::Bank => "bank",
         });
-        participants.row(vec![code(index), role.unwrap_or_default().to_owned(), money(net)]);
+        let tally = ran.breakdown.participant(ParticipantIndex(index));
+        participants.row(vec![
+            code(index),
+            role.unwrap_or_default().to_owned(),
+            money(net),
+            tally.answered.to_string(),
+            tally.committed.to_string(),
+            percent(tally.success_rate()),
+        ]);
     }
     format!(
         "Windows\n{}\nLargest participants\n{}\n",

@@ -1,10 +1,13 @@
 //! What demo and bench show: a live line each second, and the report in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::output::{Table, money};
+use crate::domain::{Kind, Scene};
 use crate::measure::report::{LatencyFigures, Report};
 use crate::measure::run::Moment;
+use crate::sim::TallyFigures;
 
 /// The live line on stderr: redrawn in place on a terminal, a line a second elsewhere.
 pub(super) struct Progress {
@@ -104,11 +107,66 @@ pub(super) fn run_report(report: &Report) -> String {
         report.repeats.stored,
         report.repeats.retried,
     );
+    text.push_str(&tallies(report));
     text.push_str(&latency_table(report));
     text.push_str(&limits(report));
     text.push_str(&cost(report));
     text.push_str(&audit(report));
     text
+}
+
+/// Payments by kind and scene, where there is more than one kind.
+fn tallies(report: &Report) -> String {
+    let (kinds, scenes) = (&report.payments.by_kind, &report.payments.by_scene);
+    let mut text = String::new();
+    if kinds.len() > 1 {
+        let table = |heading, names: &[&str], tallies: &BTreeMap<String, TallyFigures>| {
+            let mut table = Table::new(&[heading, "answered", "committed", "declined", "provoked", "success"]);
+            for name in names {
+                if let Some(tally) = tallies.get(*name) {
+                    let counts = [tally.answered, tally.committed, tally.declined, tally.provoked];
+                    let cells = counts.iter().map(ToString::to_string);
+                    let success = percent(tally.success_rate);
+                    table.row(
+                        std::iter::once((*name).to_owned())
+                            .chain(cells)
+                            .chain([success])
+                            .collect(),
+                    );
+                }
+            }
+            table.render()
+        };
+        let _ = writeln!(
+            text,
+            "{}\n{}",
+            table("kind", &Kind::ALL.map(Kind::name), kinds),
+            table("scene", &Scene::ALL.map(Scene::name), scenes)
+        );
+        let pushes = &report.pushes;
+        let _ = writeln!(
+            text,
+            "  of {} pushes that a bank saw, {} were confirmed and credited, {} ended otherwise, {} have no notice; banks \
+             inquired {} times\n",
+            pushes.seen,
+            pushes.confirmed,
+            pushes.seen.saturating_sub(pushes.confirmed + pushes.notices_missing),
+            pushes.notices_missing,
+            pushes.inquiries,
+        );
+    }
+    for line in &report.not_played {
+        let _ = writeln!(text, "  {line}");
+    }
+    if !report.not_played.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// The share of payments that came to a bank's word, of those that were not made to be refused.
+pub(super) fn percent(success_rate: Option<f64>) -> String {
+    success_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.3} %", rate * 100.0))
 }
 
 fn latency_table(report: &Report) -> String {

@@ -19,7 +19,6 @@ mod provided;
 mod share;
 mod socket;
 mod stream;
-mod streams;
 #[cfg(test)]
 mod tests;
 mod uring;
@@ -29,8 +28,7 @@ mod uring_slot;
 pub use choice::{BackendChoice, OpenError, open};
 pub use pool::ReceivePool;
 pub use share::BufferShare;
-pub use stream::{Stream, StreamEvents};
-pub use streams::{Outbox, StreamEvent, Streams};
+pub use stream::{Outbox, Stream, StreamEvents};
 pub use uring_setup::UringError;
 
 /// Bytes in front of each receive buffer that belong to the reader.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::agent::Wakeup;
-use crate::io::{BackendChoice, Connection, DriverOptions, OpenError, Outbox, StreamEvent, Streams, open};
+use crate::io::{BackendChoice, Connection, DriverOptions, OpenError, Outbox, Stream, StreamEvents, open};
 use crate::wire::Template;
 
 /// How long the relay waits for its first link before it gives up.
@@ -129,16 +129,35 @@ pub(super) fn driver_options(links: u32) -> DriverOptions {
     }
 }
 
-/// Opens streams for `links` connections.
-pub(super) fn streams(backend: BackendChoice, links: u32) -> Result<Streams, RelayError> {
+/// Opens a stream for `links` connections.
+pub(super) fn stream(backend: BackendChoice, links: u32) -> Result<Stream, RelayError> {
     let wakeup = Arc::new(Wakeup::new().map_err(RelayError::io("eventfd"))?);
     let (driver, _) = open(backend, &driver_options(links), wakeup)?;
-    Ok(Streams::new(driver, links))
+    Ok(Stream::new(driver))
+}
+
+/// One turn: sends once per connection, takes all that is there (after sleeping until something is, when `sleep` says for
+/// how long at most), shows it, and sends again.
+#[inline]
+pub(super) fn turn<E: StreamEvents>(
+    stream: &mut Stream,
+    sleep: Option<Duration>,
+    events: &mut E,
+    outbox: impl Fn(&mut E) -> &mut Outbox,
+) -> io::Result<()> {
+    stream.flush(outbox(events));
+    match sleep {
+        Some(limit) => stream.gather_within(limit)?,
+        None => stream.gather()?,
+    };
+    stream.deliver(events);
+    stream.flush(outbox(events));
+    Ok(())
 }
 
 /// A relay that waits for its links.
 pub(super) struct Relay {
-    streams: Streams,
+    stream: Stream,
     address: SocketAddr,
     links: usize,
     spin: bool,
@@ -146,6 +165,7 @@ pub(super) struct Relay {
 
 /// The relay's whole state.
 struct Routes {
+    outbox: Outbox,
     institutions: Vec<Connection>,
     banks: Vec<Connection>,
     known: Vec<(Connection, Hello)>,
@@ -157,13 +177,12 @@ struct Routes {
 impl Relay {
     /// Listens for `links` links on loopback; `spin` where it has a core of its own.
     pub(super) fn listen(backend: BackendChoice, links: usize, spin: bool) -> Result<Self, RelayError> {
-        let mut streams = streams(backend, links as u32)?;
-        let address = streams
-            .driver()
-            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)
+        let mut stream = stream(backend, links as u32)?;
+        let address = stream
+            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .map_err(RelayError::io("listen"))?;
         Ok(Self {
-            streams,
+            stream,
             address,
             links,
             spin,
@@ -181,6 +200,7 @@ impl Relay {
         let mut answer = [0; ANSWER_BYTES];
         answer[..LENGTH_BYTES].copy_from_slice(&(ANSWER_BYTES as u16).to_le_bytes());
         let mut routes = Routes {
+            outbox: Outbox::default(),
             institutions: vec![nowhere; self.links],
             banks: vec![nowhere; self.links],
             known: Vec::new(),
@@ -191,11 +211,7 @@ impl Relay {
         let (began, mut seen) = (Instant::now(), false);
         let mut sleep = Some(SLEEP);
         while !seen || routes.open > 0 {
-            self.streams
-                .turn(sleep, |outbox, connection, event| {
-                    routes.on_event(outbox, connection, event)
-                })
-                .map_err(RelayError::io("relay"))?;
+            turn(&mut self.stream, sleep, &mut routes, |routes| &mut routes.outbox).map_err(RelayError::io("relay"))?;
             if routes.open > 0 && !seen {
                 seen = true;
                 sleep = if self.spin { None } else { sleep };
@@ -208,36 +224,45 @@ impl Relay {
     }
 }
 
+impl StreamEvents for Routes {
+    fn connected(&mut self, connection: Connection, result: io::Result<()>) {
+        if result.is_ok() {
+            self.outbox.open(connection);
+            self.open += 1;
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, connection: Connection, bytes: &[u8]) -> Option<usize> {
+        Some(each_frame(bytes, |frame| self.on_frame(connection, frame)))
+    }
+
+    #[inline]
+    fn sent(&mut self, connection: Connection, bytes: Vec<u8>) {
+        self.outbox.sent(connection, bytes);
+    }
+
+    fn closed(&mut self, connection: Connection, _error: Option<io::Error>) {
+        self.outbox.clear(connection);
+        self.open -= 1;
+    }
+}
+
 impl Routes {
     #[inline]
-    fn on_event(&mut self, outbox: &mut Outbox, connection: Connection, event: StreamEvent<'_>) -> usize {
-        match event {
-            StreamEvent::Bytes(bytes) => each_frame(bytes, |frame| self.on_frame(outbox, connection, frame)),
-            StreamEvent::Opened => {
-                self.open += 1;
-                0
-            }
-            StreamEvent::Refused(_) => 0,
-            StreamEvent::Ended(_) => {
-                self.open -= 1;
-                0
-            }
-        }
-    }
-
-    #[inline]
-    fn on_frame(&mut self, outbox: &mut Outbox, connection: Connection, frame: &[u8]) {
+    fn on_frame(&mut self, connection: Connection, frame: &[u8]) {
         match frame.len() {
-            REQUEST_BYTES => outbox.append(self.banks[number(frame, RESPONDER)], frame),
+            REQUEST_BYTES => self.outbox.append(self.banks[number(frame, RESPONDER)], frame),
             REPLY_BYTES => {
                 self.answer[ID].copy_from_slice(&frame[ID]);
-                outbox.append(self.institutions[number(frame, ORIGINATOR)], &self.answer);
+                self.outbox
+                    .append(self.institutions[number(frame, ORIGINATOR)], &self.answer);
             }
-            _ => self.on_hello(outbox, connection, Hello::from_bytes(frame)),
+            _ => self.on_hello(connection, Hello::from_bytes(frame)),
         }
     }
 
-    fn on_hello(&mut self, outbox: &mut Outbox, connection: Connection, hello: Hello) {
+    fn on_hello(&mut self, connection: Connection, hello: Hello) {
         match hello {
             Hello::Institution(index) => self.institutions[index as usize] = connection,
             Hello::Bank(index) => self.banks[index as usize] = connection,
@@ -245,7 +270,7 @@ impl Routes {
         self.known.push((connection, hello));
         if self.known.len() == self.links {
             for (connection, hello) in &self.known {
-                outbox.append(*connection, &hello.to_bytes());
+                self.outbox.append(*connection, &hello.to_bytes());
             }
         }
     }

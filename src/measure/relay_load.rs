@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::relay::{
     ANSWER_BYTES, CHILD_COMMAND, HELLO_BYTES, Hello, ID, ORIGINATOR, REPLY_BYTES, REQUEST_BYTES, RESPONDER, Relay,
-    RelayError, SERIAL, each_frame, streams,
+    RelayError, SERIAL, each_frame, stream, turn,
 };
-use crate::io::{BackendChoice, Connection, Outbox, StreamEvent, Streams};
+use crate::io::{BackendChoice, Connection, Outbox, Stream, StreamEvents};
 
 /// What a run is not measured for at its beginning.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -195,11 +195,80 @@ fn pin(core: Option<usize>) {
 
 /// Institutions and banks, connected.
 struct Load {
-    streams: Streams,
+    stream: Stream,
     /// By institution.
     institutions: Vec<Connection>,
     sleep: Option<Duration>,
     frames: Frames,
+    outbox: Outbox,
+}
+
+/// Links that open: each says whose it is, and waits until it gets that back.
+struct Opening {
+    outbox: Outbox,
+    by_connection: Vec<Hello>,
+    ready: usize,
+    lost: Option<String>,
+}
+
+impl StreamEvents for Opening {
+    fn connected(&mut self, connection: Connection, result: std::io::Result<()>) {
+        match result {
+            Ok(()) => {
+                self.outbox.open(connection);
+                let hello = self.by_connection[connection.0 as usize].to_bytes();
+                self.outbox.append(connection, &hello);
+            }
+            Err(error) => self.lost = Some(error.to_string()),
+        }
+    }
+
+    fn received(&mut self, _connection: Connection, bytes: &[u8]) -> Option<usize> {
+        Some(each_frame(bytes, |frame| {
+            self.ready += usize::from(frame.len() == HELLO_BYTES);
+        }))
+    }
+
+    fn sent(&mut self, connection: Connection, bytes: Vec<u8>) {
+        self.outbox.sent(connection, bytes);
+    }
+
+    fn closed(&mut self, _connection: Connection, error: Option<std::io::Error>) {
+        self.lost = Some(ended(error));
+    }
+}
+
+/// One turn of the run: banks reply, `on_answer` sees the answers.
+struct Running<'a, F> {
+    outbox: &'a mut Outbox,
+    frames: &'a mut Frames,
+    on_answer: F,
+    lost: Option<String>,
+}
+
+impl<F: FnMut(&mut Outbox, &mut Frames, Connection, &[u8])> StreamEvents for Running<'_, F> {
+    fn connected(&mut self, _connection: Connection, result: std::io::Result<()>) {
+        if let Err(error) = result {
+            self.lost = Some(error.to_string());
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, connection: Connection, bytes: &[u8]) -> Option<usize> {
+        Some(each_frame(bytes, |frame| match frame.len() {
+            ANSWER_BYTES => (self.on_answer)(self.outbox, self.frames, connection, frame),
+            _ => self.outbox.append(connection, self.frames.reply(frame)),
+        }))
+    }
+
+    #[inline]
+    fn sent(&mut self, connection: Connection, bytes: Vec<u8>) {
+        self.outbox.sent(connection, bytes);
+    }
+
+    fn closed(&mut self, _connection: Connection, error: Option<std::io::Error>) {
+        self.lost = Some(ended(error));
+    }
 }
 
 /// Frames, built beforehand, and what changes in them.
@@ -245,89 +314,63 @@ impl Frames {
 impl Load {
     fn connect(setup: &RelaySetup, address: SocketAddr, spin: bool) -> Result<Self, RelayError> {
         let links = setup.links();
-        let mut streams = streams(setup.backend, links as u32)?;
+        let mut stream = stream(setup.backend, links as u32)?;
         let institutions = (0..setup.institutions).map(Hello::Institution);
         let hellos: Vec<Hello> = institutions.chain((0..setup.banks).map(Hello::Bank)).collect();
         let mut by_connection = vec![Hello::Bank(0); links];
         let mut institution_links = Vec::new();
         for hello in hellos {
-            let connection = streams.driver().connect(address).map_err(RelayError::io("connect"))?;
+            let connection = stream.connect(address).map_err(RelayError::io("connect"))?;
             by_connection[connection.0 as usize] = hello;
             if let Hello::Institution(_) = hello {
                 institution_links.push(connection);
             }
         }
-        let (began, mut ready, mut lost) = (Instant::now(), 0, None);
-        while ready < links && lost.is_none() {
-            streams
-                .turn(
-                    Some(Duration::from_millis(100)),
-                    |outbox, connection, event| match event {
-                        StreamEvent::Opened => {
-                            outbox.append(connection, &by_connection[connection.0 as usize].to_bytes());
-                            0
-                        }
-                        StreamEvent::Bytes(bytes) => {
-                            each_frame(bytes, |frame| ready += usize::from(frame.len() == HELLO_BYTES))
-                        }
-                        StreamEvent::Refused(error) => {
-                            lost = Some(error.to_string());
-                            0
-                        }
-                        StreamEvent::Ended(error) => {
-                            lost = Some(ended(error));
-                            0
-                        }
-                    },
-                )
+        let mut opening = Opening {
+            outbox: Outbox::default(),
+            by_connection,
+            ready: 0,
+            lost: None,
+        };
+        let began = Instant::now();
+        while opening.ready < links && opening.lost.is_none() {
+            let sleep = Some(Duration::from_millis(100));
+            turn(&mut stream, sleep, &mut opening, |opening| &mut opening.outbox)
                 .map_err(RelayError::io("open links"))?;
             if began.elapsed() > OPEN_WAIT {
-                lost = Some(format!("{ready} of {links} were opened in time"));
+                opening.lost = Some(format!("{} of {links} were opened in time", opening.ready));
             }
         }
-        match lost {
+        match opening.lost {
             Some(lost) => Err(RelayError::LinkLost(lost)),
             None => Ok(Self {
-                streams,
+                stream,
                 institutions: institution_links,
                 sleep: (!spin).then_some(SLEEP),
                 frames: Frames::new(setup.banks),
+                outbox: opening.outbox,
             }),
         }
     }
 
     /// One turn: banks reply, `on_answer` sees the answers.
     #[inline]
-    fn turn(
-        &mut self,
-        mut on_answer: impl FnMut(&mut Outbox, &mut Frames, Connection, &[u8]),
-    ) -> Result<(), RelayError> {
-        let (frames, mut lost) = (&mut self.frames, None);
-        self.streams
-            .turn(self.sleep, |outbox, connection, event| match event {
-                StreamEvent::Bytes(bytes) => each_frame(bytes, |frame| match frame.len() {
-                    ANSWER_BYTES => on_answer(outbox, frames, connection, frame),
-                    _ => outbox.append(connection, frames.reply(frame)),
-                }),
-                StreamEvent::Opened => 0,
-                StreamEvent::Refused(error) => {
-                    lost = Some(error.to_string());
-                    0
-                }
-                StreamEvent::Ended(error) => {
-                    lost = Some(ended(error));
-                    0
-                }
-            })
-            .map_err(RelayError::io("load"))?;
-        lost.map_or(Ok(()), |lost| Err(RelayError::LinkLost(lost)))
+    fn turn(&mut self, on_answer: impl FnMut(&mut Outbox, &mut Frames, Connection, &[u8])) -> Result<(), RelayError> {
+        let mut running = Running {
+            outbox: &mut self.outbox,
+            frames: &mut self.frames,
+            on_answer,
+            lost: None,
+        };
+        turn(&mut self.stream, self.sleep, &mut running, |running| running.outbox).map_err(RelayError::io("load"))?;
+        running.lost.map_or(Ok(()), |lost| Err(RelayError::LinkLost(lost)))
     }
 
     fn closed_loop(&mut self, in_flight: u32, duration: Duration) -> Result<RelayThroughput, RelayError> {
         for institution in 0..self.institutions.len() {
             for _ in 0..in_flight {
                 let request = self.frames.request(institution as u16);
-                self.streams.outbox().append(self.institutions[institution], request);
+                self.outbox.append(self.institutions[institution], request);
             }
         }
         let run_until = |load: &mut Self, end: Instant| -> Result<(u64, Instant), RelayError> {
@@ -371,7 +414,7 @@ impl Load {
             while sent < payments && intended(sent) <= now_ns {
                 let institution = (sent % self.institutions.len() as u64) as usize;
                 let request = self.frames.request(institution as u16);
-                self.streams.outbox().append(self.institutions[institution], request);
+                self.outbox.append(self.institutions[institution], request);
                 intended_ns[self.frames.serial as usize % UNDER_WAY_MAX] = intended(sent);
                 sent += 1;
                 let outstanding = (sent - answered) as usize;

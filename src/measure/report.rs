@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::relay_load::Quantiles;
-use crate::sim::{LoadResult, SecondFigures, quantile_us};
+use crate::sim::{LoadResult, SecondFigures, TallyFigures, quantile_us};
 
 /// Everything a run is reported with.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +37,10 @@ pub struct Report {
     pub seconds: Vec<SecondFigures>,
     /// What the load repeated, and what the switch said to that.
     pub repeats: RepeatFigures,
+    /// How banks heard the end of pushes.
+    pub pushes: PushFigures,
+    /// What of a trace could not be played, by line.
+    pub not_played: Vec<String>,
 }
 
 /// The machine.
@@ -102,6 +106,10 @@ pub struct PaymentCounts {
     pub rejected_unexpected: u64,
     /// Final answers by code.
     pub by_code: BTreeMap<String, u64>,
+    /// The kinds that were offered.
+    pub by_kind: BTreeMap<String, TallyFigures>,
+    /// The scenes that were offered.
+    pub by_scene: BTreeMap<String, TallyFigures>,
     /// Payments that a bank answered, per second of load.
     pub per_second: f64,
     /// The same in the best whole second.
@@ -228,6 +236,36 @@ pub struct RepeatFigures {
     pub links_lost: u64,
 }
 
+/// Pushes as their banks saw them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PushFigures {
+    /// Pushes that a bank saw.
+    pub seen: u64,
+    /// Of these, pushes credited to a customer after a Confirm.
+    pub confirmed: u64,
+    /// Pushes whose final notice has come, Confirms among them.
+    pub notices: u64,
+    /// Pushes that a bank saw and whose final notice never came (must be 0).
+    pub notices_missing: u64,
+    /// Inquiries that banks made for want of a notice.
+    pub inquiries: u64,
+}
+
+impl PushFigures {
+    /// The counts of a run.
+    #[must_use]
+    pub const fn of(result: &LoadResult) -> Self {
+        let outcomes = &result.outcomes;
+        Self {
+            seen: outcomes.pushes_seen,
+            confirmed: outcomes.confirmed,
+            notices: outcomes.notices,
+            notices_missing: outcomes.notices_missing,
+            inquiries: outcomes.inquiries_sent,
+        }
+    }
+}
+
 impl PaymentCounts {
     /// The counts of a run in which payments were offered for `seconds`, in a closed loop or an open one.
     #[must_use]
@@ -259,6 +297,8 @@ impl PaymentCounts {
                 .filter(|(_, count)| **count > 0)
                 .map(|(code, count)| (format!("{code:02}"), *count))
                 .collect(),
+            by_kind: result.breakdown.by_kind(),
+            by_scene: result.breakdown.by_scene(),
             per_second,
             peak_per_second: outcomes.peak_per_second(seconds as u64),
         }

@@ -10,16 +10,16 @@ use thiserror::Error;
 
 use super::machine;
 use super::report::{
-    AuditFigures, CostFigures, LatencyFigures, LimitFigures, LoadFigures, MachineFigures, PaymentCounts, RatioFigures,
-    RepeatFigures, Report,
+    AuditFigures, CostFigures, LatencyFigures, LimitFigures, LoadFigures, MachineFigures, PaymentCounts, PushFigures,
+    RatioFigures, RepeatFigures, Report,
 };
 use super::switch_child::{AdminLink, ChildError, Shutdown, SwitchChild, SwitchPlan, SwitchStatus};
 use crate::agent::Wakeup;
 use crate::domain::{Currency, ParticipantIndex, Role};
 use crate::io::{BackendChoice, Driver, DriverOptions, OpenError};
 use crate::sim::{
-    BankHabits, Idle, Live, LoadEngine, LoadError, LoadOptions, LoadResult, ParticipantPlan, Parties, SecondFigures,
-    WindowFigures, Workload,
+    BankHabits, Breakdown, Idle, Live, LoadEngine, LoadError, LoadOptions, LoadResult, ParticipantPlan, Parties,
+    SecondFigures, WindowFigures, Workload,
 };
 
 /// How long all links may take to come up.
@@ -93,6 +93,8 @@ pub struct Ran<W> {
     pub participants: Vec<ParticipantPlan>,
     /// What the switch left.
     pub shutdown: Shutdown,
+    /// Payments by kind, scene and participant.
+    pub breakdown: Breakdown,
     /// The report; limits and ratios are still to be filled in.
     pub report: Report,
 }
@@ -157,11 +159,13 @@ pub fn run<W: Workload + Send>(
     let data = switch.data().to_owned();
     let shutdown = switch.stop()?;
     let audit = super::audit_run::audit(&data, &result, &before.windows, &shutdown);
-    let report = report(plan, &data, &shutdown.status, &participants, &result, &measured, audit);
+    let mut report = report(plan, &data, &shutdown.status, &participants, &result, &measured, audit);
+    report.not_played = workload.left_out();
     Ok(Ran {
         workload,
         participants,
         shutdown,
+        breakdown: result.breakdown,
         report,
     })
 }
@@ -391,6 +395,8 @@ fn report(
         audit,
         seconds: outcomes.seconds.clone(),
         repeats: RepeatFigures::of(result),
+        pushes: PushFigures::of(result),
+        not_played: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a bank behaves: how long it thinks, and what it says.
 
 use super::random::{LogNormal, Random, mix};
-use crate::domain::{Code, ParticipantIndex};
+use crate::domain::{Code, Kind, ParticipantIndex};
 
 /// A bank thinks at most this long.
 const LATENCY_NS_MAX: u64 = 900_000_000;
@@ -54,10 +54,10 @@ impl BankHabits {
         }
     }
 
-    /// What `bank` does about the payment with this number.
+    /// What `bank` does about the payment with this number and kind.
     #[must_use]
     #[inline]
-    pub fn verdict(&self, bank: ParticipantIndex, number: u32) -> Verdict {
+    pub fn verdict(&self, bank: ParticipantIndex, number: u32, kind: Kind) -> Verdict {
         let median_ns = self.medians_ns[bank.index()];
         if median_ns == 0 && self.declines_per_hundred_thousand == 0 {
             return Verdict {
@@ -73,21 +73,34 @@ impl BankHabits {
         };
         let refusal = random
             .chance(self.declines_per_hundred_thousand)
-            .then(|| decline(&mut random));
+            .then(|| decline(kind, &mut random));
         Verdict { delay_ns, refusal }
     }
 }
 
-/// Most declines are for want of funds.
-fn decline(random: &mut Random) -> Code {
-    match random.below(100) {
-        0..60 => Code::CustomerFunds,
-        60..72 => Code::BankDeclined,
-        72..80 => Code::MandateMissing,
-        80..87 => Code::AccountInvalid,
-        87..92 => Code::AccountBlocked,
-        92..96 => Code::AccountClosed,
-        _ => Code::SuspectedFraud,
+/// Most Debits are declined for want of funds, which nobody needs to be paid, or to sign.
+fn decline(kind: Kind, random: &mut Random) -> Code {
+    let draw = random.below(100);
+    match kind {
+        Kind::Debit => match draw {
+            0..60 => Code::CustomerFunds,
+            60..72 => Code::BankDeclined,
+            72..80 => Code::MandateMissing,
+            80..87 => Code::AccountInvalid,
+            87..92 => Code::AccountBlocked,
+            92..96 => Code::AccountClosed,
+            _ => Code::SuspectedFraud,
+        },
+        Kind::Payout | Kind::Refund | Kind::Bind => match draw {
+            0..50 => Code::AccountInvalid,
+            50..75 => Code::AccountClosed,
+            75..90 => Code::AccountBlocked,
+            _ => Code::BankDeclined,
+        },
+        Kind::Unbind => match draw {
+            0..80 => Code::MandateMissing,
+            _ => Code::BankDeclined,
+        },
     }
 }
 
@@ -95,11 +108,19 @@ fn decline(random: &mut Random) -> Code {
 mod tests {
     use super::*;
 
+    const KINDS: [Kind; 5] = Kind::ALL;
+
     #[test]
     fn banks_decline_about_three_in_a_hundred_and_think_a_few_milliseconds() {
         let habits = BankHabits::as_in_life(539, 42);
         let verdicts: Vec<Verdict> = (0..50_000)
-            .map(|number| habits.verdict(ParticipantIndex(115 + (number % 424) as u16), number))
+            .map(|number| {
+                habits.verdict(
+                    ParticipantIndex(115 + (number % 424) as u16),
+                    number,
+                    KINDS[number as usize % 5],
+                )
+            })
             .collect();
         let declined = verdicts.iter().filter(|verdict| verdict.refusal.is_some()).count();
         assert!((1_300..1_700).contains(&declined), "{declined}");
@@ -115,7 +136,8 @@ mod tests {
         let habits = BankHabits::as_in_life(539, 42);
         for number in 0..100 {
             let bank = ParticipantIndex(300);
-            assert_eq!(habits.verdict(bank, number), habits.verdict(bank, number));
+            let kind = KINDS[number as usize % 5];
+            assert_eq!(habits.verdict(bank, number, kind), habits.verdict(bank, number, kind));
         }
     }
 }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::bank::BankHabits;
 use super::books::Books;
+use super::breakdown::Breakdown;
 use super::load::Load;
 use super::outcome::{Live, Outcomes};
 use super::session::SessionEnd;
@@ -104,6 +105,8 @@ pub struct LoadResult {
     pub outcomes: Outcomes,
     /// The participants' own books.
     pub books: Books,
+    /// Payments by kind, scene and participant.
+    pub breakdown: Breakdown,
     /// Links that were connected.
     pub links: usize,
 }
@@ -181,10 +184,10 @@ impl LoadEngine {
         loop {
             let gathered = self.stream.gather()?;
             self.turn(live);
-            while let Some(initiator) = self.load.answered.pop() {
-                workload.answered(initiator);
-            }
             let at_ns = self.load.now_ns - start_ns;
+            for answered in self.load.answered.drain(..) {
+                workload.answered(at_ns, &answered);
+            }
             let mut issued = 0;
             while issued < ISSUED_PER_ROUND_MAX
                 && let Some(intent) = workload.next(at_ns)
@@ -258,8 +261,13 @@ impl LoadEngine {
             self.load.now_ns = self.now_ns();
             self.stream.deliver(&mut self.load);
         }
-        let (outcomes, books) = self.load.into_results();
-        Ok(LoadResult { outcomes, books, links })
+        let (outcomes, books, breakdown) = self.load.into_results();
+        Ok(LoadResult {
+            outcomes,
+            books,
+            breakdown,
+            links,
+        })
     }
 
     /// Handles what was gathered, and what is due.

@@ -4,8 +4,9 @@
 //! midnight everybody sends red packets at once: there the curve stands on its plateau.
 
 use super::random::{LogNormal, Picker, Random, mix};
-use super::workload::{Intent, Parties, Workload};
-use crate::domain::{Code, ParticipantIndex, Scene};
+use super::sequels::Sequels;
+use super::workload::{Answered, Intent, Parties, Related, Workload};
+use crate::domain::{BindStep, Code, Kind, ParticipantIndex, Scene};
 
 /// The peak, payments a second: a little above the 44,000 that the scheme's record says, so that a whole second holds
 /// them wherever it begins.
@@ -16,9 +17,19 @@ const PLATEAU_SECONDS_MIN: f64 = 2.3;
 const PLATEAU_SHARE: f64 = 0.12;
 /// What the evening ends with, as a share of its length.
 const AFTERMATH_SHARE: f64 = 0.2;
-/// Of 100,000 payments, so many are sent twice on purpose, and so many are on-us attempts on top.
+/// Of 100,000 payments so many are Payouts, Refunds, and Authenticates; the rest are Debits, and Signs that follow.
+const PAYOUTS: u64 = 10_000;
+const REFUNDS: u64 = 3_000;
+const AUTHENTICATES: u64 = 1_500;
+/// Of these Authenticates, so many are to end a mandate, if there is one.
+const UNBINDS: u64 = 450;
+/// Of 100,000 payments, so many are sent twice on purpose.
 const REPEATS: u32 = 500;
+/// And so many attempts that the switch must refuse are made on top: on-us payments, refunds over the rest, and refunds
+/// of what never was.
 const ON_US: u32 = 100;
+const OVER_REST: u32 = 50;
+const NO_ORIGINAL: u32 = 50;
 /// Largest amount of a simulated payment, minor units.
 const AMOUNT_MINOR_MAX: u64 = 5_000_000;
 
@@ -62,8 +73,9 @@ pub struct Evening {
     slot: f64,
     issued: u64,
     next_due_ns: u64,
-    /// An on-us attempt that goes out beside the next payment.
-    on_us: Option<Intent>,
+    /// Attempts to be refused, which go out beside the next payment.
+    beside: Vec<Intent>,
+    sequels: Sequels,
 }
 
 impl Evening {
@@ -81,7 +93,8 @@ impl Evening {
             slot: 0.0,
             issued: 0,
             next_due_ns: 0,
-            on_us: None,
+            beside: Vec::new(),
+            sequels: Sequels::new(mix(seed ^ 2)),
         };
         evening.next_due_ns = evening.draw_due();
         evening
@@ -158,39 +171,96 @@ impl Evening {
     }
 }
 
+impl Evening {
+    /// The payment of this moment: what follows from earlier ones has first call on it, then the mixture draws.
+    ///
+    /// Each moment takes the same from the random sequence whatever was answered before it, so that a seed gives the same
+    /// evening but for what follows from answers.
+    fn draw(&mut self, due_ns: u64) -> Intent {
+        let share = self.rate_at(due_ns as f64 / 1e9) / EVENING_PEAK_PER_SECOND as f64;
+        let scene = self.scene(share.min(1.0));
+        let initiator = self.institution();
+        let responder = self.parties.banks[self.banks.pick(self.random.bits())];
+        let debit = Intent::debit(due_ns, initiator, responder, self.amount(scene), scene);
+        let kind = self.random.below(100_000);
+        if let Some(sign) = self.sequels.sign(due_ns) {
+            return Intent { due_ns, ..sign };
+        }
+        if kind < PAYOUTS {
+            let scene = match scene {
+                Scene::Shopping | Scene::Utility => Scene::Transfer,
+                Scene::Transfer | Scene::RedPacket | Scene::GalaRedPacket | Scene::Other => scene,
+            };
+            return Intent {
+                kind: Kind::Payout,
+                scene,
+                ..debit
+            };
+        }
+        let sequel = if kind < PAYOUTS + REFUNDS {
+            self.sequels.refund()
+        } else if kind < PAYOUTS + REFUNDS + AUTHENTICATES {
+            let unbind = (kind - PAYOUTS - REFUNDS < UNBINDS).then(|| self.sequels.unbind());
+            Some(unbind.flatten().unwrap_or(Intent {
+                kind: Kind::Bind,
+                step: BindStep::Authenticate,
+                amount_minor: 0,
+                scene: Scene::Other,
+                ..debit
+            }))
+        } else {
+            None
+        };
+        // While there is nothing to be given back, people pay.
+        sequel.map_or(debit, |sequel| Intent { due_ns, ..sequel })
+    }
+
+    /// Now and then, what the switch must refuse.
+    fn provoke(&mut self, beside: &Intent) {
+        if self.random.chance(ON_US) {
+            let initiator = self.institution();
+            let debit = Intent::debit(beside.due_ns, initiator, initiator, 100, Scene::Shopping);
+            self.beside.push(Intent {
+                provoked: Some(Code::OnUs),
+                ..debit
+            });
+        }
+        if self.random.chance(OVER_REST)
+            && let Some(refund) = self.sequels.refund_over_rest()
+        {
+            self.beside.push(Intent {
+                due_ns: beside.due_ns,
+                ..refund
+            });
+        }
+        if self.random.chance(NO_ORIGINAL) {
+            self.beside.push(Intent {
+                kind: Kind::Refund,
+                step: BindStep::None,
+                related: Related::Unknown,
+                amount_minor: beside.amount_minor.max(1),
+                provoked: Some(Code::OriginalNotFound),
+                repeat_after_ns: None,
+                ..*beside
+            });
+        }
+    }
+}
+
 impl Workload for Evening {
     fn next(&mut self, now_ns: u64) -> Option<Intent> {
-        if let Some(on_us) = self.on_us.take() {
-            return Some(on_us);
+        if let Some(beside) = self.beside.pop() {
+            return Some(beside);
         }
         if self.has_ended() || self.next_due_ns > now_ns {
             return None;
         }
-        let due_ns = self.next_due_ns;
-        let share = self.rate_at(due_ns as f64 / 1e9) / EVENING_PEAK_PER_SECOND as f64;
-        let scene = self.scene(share.min(1.0));
-        let intent = Intent {
-            due_ns,
-            initiator: self.institution(),
-            responder: self.parties.banks[self.banks.pick(self.random.bits())],
-            amount_minor: self.amount(scene),
-            scene,
-            provoked: None,
-            repeat_after_ns: self.random.chance(REPEATS).then(|| {
-                // Half at once, to meet the first one in flight; half when the answer is there.
-                self.random.below(2) * (200_000_000 + self.random.below(500_000_000))
-            }),
-        };
-        if self.random.chance(ON_US) {
-            let institution = self.institution();
-            self.on_us = Some(Intent {
-                initiator: institution,
-                responder: institution,
-                provoked: Some(Code::OnUs),
-                repeat_after_ns: None,
-                ..intent
-            });
-        }
+        let mut intent = self.draw(self.next_due_ns);
+        intent.repeat_after_ns = self.random.chance(REPEATS).then(|| {
+            // Half at once, to meet the first one in flight; half when the answer is there.
+            self.random.below(2) * (200_000_000 + self.random.below(500_000_000))
+        });
+        self.provoke(&intent);
         self.issued += 1;
         self.next_due_ns = self.draw_due();
         Some(intent)
@@ -201,7 +271,11 @@ impl Workload for Evening {
     }
 
     fn is_finished(&self, _now_ns: u64) -> bool {
-        self.has_ended() && self.on_us.is_none()
+        self.has_ended() && self.beside.is_empty()
+    }
+
+    fn answered(&mut self, now_ns: u64, answered: &Answered) {
+        self.sequels.answered(now_ns, answered);
     }
 }
 
@@ -233,14 +307,21 @@ fn between(nodes: &[(f64, f64)], at: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::workload::parties_for_tests;
+    use super::super::workload::{answered_for_tests, parties_for_tests};
     use super::*;
+    use crate::domain::Direction;
 
+    /// The whole evening; each payment is committed as soon as it is made.
     fn all(seconds: u32, rate: Option<u64>) -> Vec<Intent> {
         let mut evening = Evening::new(parties_for_tests(), seconds, rate, 9);
         let mut intents = Vec::new();
         while !evening.is_finished(0) {
-            intents.extend(evening.next(u64::MAX));
+            if let Some(intent) = evening.next(u64::MAX) {
+                let code = intent.provoked.unwrap_or(Code::Committed);
+                let answered = answered_for_tests(intents.len() as u32, &intent, code);
+                evening.answered(intent.due_ns, &answered);
+                intents.push(intent);
+            }
         }
         intents
     }
@@ -282,10 +363,78 @@ mod tests {
         assert_eq!(on_us, of(|i| i.responder == i.initiator));
         let repeats = of(|i| i.repeat_after_ns.is_some());
         assert!((count / 250..count / 160).contains(&repeats), "{repeats} of {count}");
-        assert!(intents.iter().all(|i| (1..=AMOUNT_MINOR_MAX).contains(&i.amount_minor)));
+        for (kind, percent) in [
+            (Kind::Debit, 83..87),
+            (Kind::Payout, 9..11),
+            (Kind::Refund, 2..4),
+            (Kind::Bind, 1..3),
+            (Kind::Unbind, 0..2),
+        ] {
+            let of_kind = intents
+                .iter()
+                .filter(|i| i.kind == kind && i.provoked.is_none())
+                .count();
+            assert!(
+                percent.contains(&(of_kind * 100 / count)),
+                "{kind:?}: {of_kind} of {count}"
+            );
+            let has_money = kind.direction() != Direction::None;
+            let amounts = if has_money { 1..=AMOUNT_MINOR_MAX + 1 } else { 0..=0 };
+            assert!(
+                intents
+                    .iter()
+                    .all(|i| i.kind != kind || amounts.contains(&i.amount_minor))
+            );
+        }
+        for code in [Code::RefundExceedsOriginal, Code::OriginalNotFound] {
+            let made = intents.iter().filter(|i| i.provoked == Some(code)).count();
+            assert!(
+                (count / 2_800..count / 1_400).contains(&made),
+                "{code:?}: {made} of {count}"
+            );
+        }
         for scene in Scene::ALL {
             assert!(intents.iter().any(|i| i.scene == scene), "{scene:?}");
         }
+    }
+
+    #[test]
+    fn refunds_rest_on_debits_of_the_same_parties_and_signs_on_authenticates() {
+        let intents = all(3, None);
+        let mut given_back = std::collections::HashMap::new();
+        for intent in &intents {
+            match intent.related {
+                Related::Payment(number) => {
+                    let earlier = &intents[number as usize];
+                    assert_eq!(
+                        (earlier.initiator, earlier.responder),
+                        (intent.initiator, intent.responder)
+                    );
+                    if intent.kind == Kind::Refund {
+                        assert_eq!(earlier.kind, Kind::Debit);
+                        let sum = given_back.entry(number).or_insert(0);
+                        *sum += intent.amount_minor;
+                        assert_eq!(
+                            *sum > earlier.amount_minor,
+                            intent.provoked == Some(Code::RefundExceedsOriginal),
+                            "{intent:?}"
+                        );
+                        if intent.provoked.is_some() {
+                            *sum -= intent.amount_minor;
+                        }
+                    } else if intent.step == BindStep::Sign {
+                        assert_eq!((earlier.kind, earlier.step), (intent.kind, BindStep::Authenticate));
+                    }
+                }
+                Related::Nothing => assert!(intent.kind != Kind::Refund && intent.step != BindStep::Sign),
+                Related::Unknown => assert_eq!(intent.provoked, Some(Code::OriginalNotFound)),
+            }
+        }
+        assert!(
+            intents
+                .iter()
+                .any(|i| i.step == BindStep::Sign && i.kind == Kind::Unbind)
+        );
     }
 
     #[test]

@@ -1,42 +1,23 @@
-//! The participants' side of all links: sending, what is due, connecting, and which frame is whose.
-
-use std::io;
+//! All simulated participants: their payments and books, what they send, and what is due. Links are in `links.rs`.
 
 use super::bank::BankHabits;
 use super::books::Books;
+use super::breakdown::Breakdown;
 use super::engine::{LoadOptions, ParticipantPlan};
+use super::links::Link;
 use super::outcome::{Live, Outcomes};
-use super::payment::{BankState, PaymentRecord, PaymentTable};
-use super::random::mix;
-use super::session::{Identity, Session, SessionEnd, SessionState, SessionStep};
+use super::payment::{PaymentRecord, PaymentTable};
+use super::pushes::Pushes;
+use super::session::{Identity, Session, SessionEnd, SessionState};
 use super::wheel::{Due, Wheel};
 use super::words::WordTracker;
-use super::workload::Intent;
+use super::workload::{Answered, Intent};
 use crate::domain::ParticipantIndex;
-use crate::io::{Connection, StreamEvents};
-use crate::wire::{
-    Answer, Frame, FrameHeader, PaymentRequest, RequestFlags, RetransmitRequest, Reversal, StatusRequest, Template,
-    decode,
-};
+use crate::io::{Connection, Outbox};
+use crate::wire::{Frame, FrameHeader, RequestFlags, RetransmitRequest, Template};
 
-/// The first and the longest pause before a lost link is connected again.
-const RECONNECT_NS: (u64, u64) = (20_000_000, 2_000_000_000);
 /// Heartbeats are looked at every 25th maintenance, four times a second.
 const HEARTBEAT_EVERY: u32 = 25;
-const NO_LINK: u32 = u32::MAX;
-
-struct Link {
-    participant: ParticipantIndex,
-    connection: Option<Connection>,
-    session: Session,
-    pending: Vec<u8>,
-    /// The emptied buffer of the last send.
-    spare: Vec<u8>,
-    sending: bool,
-    dirty: bool,
-    connect_at_ns: u64,
-    pause_ns: u64,
-}
 
 pub(super) struct Participant {
     first_link: usize,
@@ -48,17 +29,18 @@ pub(super) struct Participant {
 pub(super) struct Load {
     /// The round's time, nanoseconds of the engine's clock.
     pub(super) now_ns: u64,
-    /// Initiators whose payments were answered, for closed loops.
-    pub(super) answered: Vec<ParticipantIndex>,
+    /// Payments that were answered in this round, for the workload.
+    pub(super) answered: Vec<Answered>,
     pub(super) run_start_ns: u64,
-    utc_origin_ns: u64,
+    pub(super) utc_origin_ns: u64,
     retry_after_ns: u64,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     pub(super) participants: Vec<Participant>,
-    link_of_connection: Vec<u32>,
-    /// Links with something to say.
-    dirty: Vec<u32>,
-    to_close: Vec<Connection>,
+    pub(super) link_of_connection: Vec<u32>,
+    pub(super) outbox: Outbox,
+    /// What a session says of itself, on its way to the outbox.
+    pub(super) session_bytes: Vec<u8>,
+    pub(super) to_close: Vec<Connection>,
     pub(super) payments: PaymentTable,
     pub(super) books: Books,
     pub(super) habits: BankHabits,
@@ -72,13 +54,14 @@ pub(super) struct Load {
     pub(super) outcomes: Outcomes,
     /// Payments that expired though their bank said yes: a Reversal of each must still come.
     pub(super) reversals_awaited: u64,
+    pub(super) pushes: Pushes,
     maintenance: u32,
-    established: usize,
-    connecting: usize,
-    ever_established: bool,
-    finishing: bool,
-    refusal: Option<(ParticipantIndex, SessionEnd)>,
-    trouble: String,
+    pub(super) established: usize,
+    pub(super) connecting: usize,
+    pub(super) ever_established: bool,
+    pub(super) finishing: bool,
+    pub(super) refusal: Option<(ParticipantIndex, SessionEnd)>,
+    pub(super) trouble: String,
 }
 
 impl Load {
@@ -102,17 +85,7 @@ impl Load {
                     code: plan.code,
                     credential: plan.credential,
                 };
-                links.push(Link {
-                    participant: plan.index,
-                    connection: None,
-                    session: Session::new(identity, options.keepalive_ms),
-                    pending: Vec::new(),
-                    spare: Vec::new(),
-                    sending: false,
-                    dirty: false,
-                    connect_at_ns: 0,
-                    pause_ns: RECONNECT_NS.0,
-                });
+                links.push(Link::new(plan.index, Session::new(identity, options.keepalive_ms)));
             }
         }
         Self {
@@ -123,9 +96,11 @@ impl Load {
             retry_after_ns: options.retry_after.as_nanos() as u64,
             links,
             books: Books::new(participants.len()),
+            pushes: Pushes::new(participants.len()),
             participants,
             link_of_connection: Vec::new(),
-            dirty: Vec::new(),
+            outbox: Outbox::default(),
+            session_bytes: Vec::new(),
             to_close: Vec::new(),
             payments: PaymentTable::new(options.run, utc_origin_ns, options.currency),
             habits,
@@ -187,13 +162,19 @@ impl Load {
         }
     }
 
-    /// True when every payment is answered, every yes to an expired one is reversed, and nobody means to say more.
+    /// True when every payment is answered, every yes to an expired pull is reversed, every push that a bank saw has its
+    /// notice, and nobody means to say more.
     pub(super) fn is_done(&self) -> bool {
-        self.outcomes.in_flight() == 0 && self.wheel.waiting() == 0 && self.reversals_awaited == 0
+        self.outcomes.in_flight() == 0
+            && self.wheel.waiting() == 0
+            && self.reversals_awaited == 0
+            && self.pushes.awaited() == 0
     }
 
-    pub(super) fn into_results(self) -> (Outcomes, Books) {
-        (self.outcomes, self.books)
+    pub(super) fn into_results(mut self) -> (Outcomes, Books, Breakdown) {
+        self.find_missing_notices();
+        let breakdown = Breakdown::of(&self.payments, self.participants.len());
+        (self.outcomes, self.books, breakdown)
     }
 
     // ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,17 +182,8 @@ impl Load {
     /// Makes a payment: notes it and writes its request.
     #[inline]
     pub(super) fn issue(&mut self, intent: &Intent) {
-        let number = self.payments.push(PaymentRecord {
-            intended_ns: self.run_start_ns + intent.due_ns,
-            amount_minor: intent.amount_minor,
-            bank_ns: 0,
-            initiator: intent.initiator,
-            responder: intent.responder,
-            scene: intent.scene,
-            bank: BankState::Unknown,
-            provoked: intent.provoked.map_or(PaymentRecord::NONE, |code| code as u8),
-            code: PaymentRecord::NONE,
-        });
+        let record = PaymentRecord::asked(intent, self.run_start_ns);
+        let number = self.payments.push(record, intent.related);
         self.outcomes.note_offered();
         self.write_request(number, 0);
         match intent.repeat_after_ns {
@@ -253,16 +225,8 @@ impl Load {
 
     #[inline]
     pub(super) fn write<F: Frame>(&mut self, link: usize, frame: &F) {
-        self.links[link].pending.extend_from_slice(bytemuck::bytes_of(frame));
-        self.mark(link);
-    }
-
-    #[inline]
-    fn mark(&mut self, index: usize) {
-        let link = &mut self.links[index];
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty.push(index as u32);
+        if let Some(connection) = self.links[link].connection {
+            self.outbox.append(connection, bytemuck::bytes_of(frame));
         }
     }
 
@@ -271,27 +235,18 @@ impl Load {
     pub(super) fn note_handed(&mut self, handed_ns: u64) {
         for number in self.replied.drain(..) {
             let record = self.payments.get_mut(number);
-            record.bank_ns = handed_ns.saturating_sub(record.bank_ns);
+            record.bank_ticks = record.bank_ticks.until(handed_ns);
         }
     }
 
-    /// The next link's bytes. A link whose last send is under way is left until that has ended.
+    /// The next connection's bytes. One whose last send is under way is left until that has ended.
     #[inline]
     pub(super) fn next_send(&mut self, now_ns: u64) -> Option<(Connection, Vec<u8>)> {
-        while let Some(index) = self.dirty.pop() {
-            let link = &mut self.links[index as usize];
-            link.dirty = false;
-            if let Some(connection) = link.connection
-                && !link.sending
-                && !link.pending.is_empty()
-            {
-                link.sending = true;
-                link.session.note_sent(now_ns);
-                let bytes = std::mem::replace(&mut link.pending, std::mem::take(&mut link.spare));
-                return Some((connection, bytes));
-            }
+        let (connection, bytes) = self.outbox.next_send()?;
+        if let Some(link) = self.link_at(connection) {
+            self.links[link].session.note_sent(now_ns);
         }
-        None
+        Some((connection, bytes))
     }
 
     pub(super) fn next_close(&mut self) -> Option<Connection> {
@@ -315,20 +270,11 @@ impl Load {
         self.fired = fired;
     }
 
-    /// Heartbeats, gaps in the words, overdue payments.
+    /// Heartbeats, gaps in the words, overdue payments and notices.
     pub(super) fn maintain(&mut self) {
         self.maintenance = self.maintenance.wrapping_add(1);
         if self.maintenance.is_multiple_of(HEARTBEAT_EVERY) {
-            for index in 0..self.links.len() {
-                let link = &mut self.links[index];
-                let length = link.pending.len();
-                if let Err(end) = link.session.on_tick(self.now_ns, &mut link.pending) {
-                    self.end_session(index, end);
-                    self.to_close.extend(self.links[index].connection);
-                } else if self.links[index].pending.len() > length {
-                    self.mark(index);
-                }
-            }
+            self.tick_sessions();
         }
         for index in 0..self.participants.len() {
             if let Some((from_word, count)) = self.participants[index].words.overdue_gap(self.now_ns)
@@ -344,6 +290,7 @@ impl Load {
             }
         }
         self.retry_overdue();
+        self.inquire_overdue();
     }
 
     fn retry_overdue(&mut self) {
@@ -369,230 +316,5 @@ impl Load {
             true
         });
         self.overdue = overdue;
-    }
-
-    // ── links ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// A link that has none and is due to be connected.
-    pub(super) fn link_to_connect(&self) -> Option<usize> {
-        if self.finishing || self.established + self.connecting == self.links.len() {
-            return None;
-        }
-        self.links
-            .iter()
-            .position(|link| link.connection.is_none() && link.connect_at_ns <= self.now_ns)
-    }
-
-    pub(super) fn connecting_on(&mut self, link: usize, connection: Connection) {
-        let slot = connection.0 as usize;
-        if self.link_of_connection.len() <= slot {
-            self.link_of_connection.resize(slot + 1, NO_LINK);
-        }
-        self.link_of_connection[slot] = link as u32;
-        self.links[link].connection = Some(connection);
-        self.connecting += 1;
-    }
-
-    pub(super) fn could_not_connect(&mut self, link: usize, error: &io::Error) {
-        self.trouble = format!("connect: {error}");
-        self.pause(link);
-    }
-
-    fn pause(&mut self, link: usize) {
-        let link = &mut self.links[link];
-        link.connect_at_ns = self.now_ns + link.pause_ns;
-        link.pause_ns = (link.pause_ns * 2).min(RECONNECT_NS.1);
-    }
-
-    /// The session is over; its connection is closed by the caller or gone already.
-    fn end_session(&mut self, index: usize, end: SessionEnd) {
-        let link = &mut self.links[index];
-        self.trouble = format!("participant {}: {end}", link.participant);
-        if end.is_lasting() && self.refusal.is_none() {
-            self.refusal = Some((link.participant, end));
-            let trouble = self.trouble.clone();
-            self.outcomes.find(|| format!("a session ended for good: {trouble}"));
-        }
-        self.session_down(index);
-    }
-
-    fn session_down(&mut self, index: usize) {
-        let link = &mut self.links[index];
-        match link.session.state() {
-            SessionState::Down => {}
-            SessionState::Negotiating | SessionState::Establishing => self.connecting -= 1,
-            SessionState::Established => {
-                self.established -= 1;
-                if self.ever_established && !self.finishing {
-                    self.outcomes.links_lost += 1;
-                }
-            }
-        }
-        link.session.link_lost();
-        link.pending.clear();
-    }
-
-    /// Says goodbye on every link.
-    pub(super) fn finish_sessions(&mut self) {
-        self.finishing = true;
-        for index in 0..self.links.len() {
-            let link = &mut self.links[index];
-            let was = link.session.state();
-            link.session.finish(self.now_ns, &mut link.pending);
-            match was {
-                SessionState::Down => {}
-                SessionState::Negotiating | SessionState::Establishing => self.connecting -= 1,
-                SessionState::Established => self.established -= 1,
-            }
-            self.mark(index);
-        }
-    }
-
-    #[inline]
-    fn on_frame(&mut self, index: usize, template: Template, frame: &[u8]) -> Result<(), SessionEnd> {
-        let now_ns = self.now_ns;
-        let link = &mut self.links[index];
-        let length = link.pending.len();
-        let participant = link.participant;
-        let step = link.session.on_frame(template, frame, now_ns, &mut link.pending)?;
-        if link.pending.len() > length {
-            self.mark(index);
-        }
-        match step {
-            SessionStep::Flow => self.on_flow(index, participant, template, frame),
-            SessionStep::Handshake => Ok(()),
-            SessionStep::Established { next_word, .. } => {
-                self.connecting -= 1;
-                self.established += 1;
-                self.links[index].pause_ns = RECONNECT_NS.0;
-                let words = &mut self.participants[participant.index()].words;
-                if self.ever_established {
-                    words.announce(next_word);
-                } else {
-                    words.start_at(next_word);
-                }
-                Ok(())
-            }
-            SessionStep::Heartbeat { next_word } => {
-                self.participants[participant.index()].words.announce(next_word);
-                Ok(())
-            }
-        }
-    }
-
-    #[inline]
-    fn on_flow(
-        &mut self,
-        index: usize,
-        participant: ParticipantIndex,
-        template: Template,
-        frame: &[u8],
-    ) -> Result<(), SessionEnd> {
-        match template {
-            Template::Answer => self.on_answer(participant, &Answer::read(frame)),
-            Template::PaymentRequest => self.on_request(participant, &PaymentRequest::read(frame)),
-            Template::StatusRequest => self.on_status_request(index, participant, &StatusRequest::read(frame)),
-            Template::Reversal => self.on_reversal(index, participant, &Reversal::read(frame)),
-            // Nothing here asks for these, and they change nothing.
-            Template::Retransmission | Template::Credit | Template::FinalNotice | Template::InquiryAnswer => {}
-            Template::Negotiate
-            | Template::NegotiationResponse
-            | Template::NegotiationReject
-            | Template::Establish
-            | Template::EstablishmentAck
-            | Template::EstablishmentReject
-            | Template::Sequence
-            | Template::RetransmitRequest
-            | Template::Terminate
-            | Template::Reply
-            | Template::Inquiry => return Err(SessionEnd::Unexpected(template)),
-        }
-        Ok(())
-    }
-
-    fn link_at(&self, connection: Connection) -> Option<usize> {
-        let link = *self.link_of_connection.get(connection.0 as usize)?;
-        (link != NO_LINK).then_some(link as usize)
-    }
-}
-
-impl StreamEvents for Load {
-    fn connected(&mut self, connection: Connection, result: io::Result<()>) {
-        let Some(index) = self.link_at(connection) else {
-            return;
-        };
-        match result {
-            Ok(()) => {
-                let link = &mut self.links[index];
-                let session_id = mix(self.utc_origin_ns ^ self.now_ns ^ ((index as u64) << 48)) | 1;
-                let last_word = if self.ever_established {
-                    self.participants[link.participant.index()].words.contiguous()
-                } else {
-                    u64::MAX
-                };
-                let utc_ns = self.utc_origin_ns + self.now_ns;
-                link.session
-                    .start(session_id, utc_ns, last_word, self.now_ns, &mut link.pending);
-                self.mark(index);
-            }
-            Err(error) => {
-                self.connecting -= 1;
-                self.link_of_connection[connection.0 as usize] = NO_LINK;
-                self.links[index].connection = None;
-                self.could_not_connect(index, &error);
-            }
-        }
-    }
-
-    #[inline]
-    fn received(&mut self, connection: Connection, bytes: &[u8]) -> Option<usize> {
-        let index = self.link_at(connection)?;
-        let mut read = 0;
-        loop {
-            match decode(&bytes[read..]) {
-                Ok(Some((template, length))) => {
-                    if let Err(end) = self.on_frame(index, template, &bytes[read..read + length]) {
-                        self.end_session(index, end);
-                        return None;
-                    }
-                    read += length;
-                }
-                Ok(None) => return Some(read),
-                Err(error) => {
-                    let participant = self.links[index].participant;
-                    self.outcomes
-                        .find(|| format!("participant {participant} got bytes that are no frame: {error}"));
-                    self.session_down(index);
-                    return None;
-                }
-            }
-        }
-    }
-
-    #[inline]
-    fn sent(&mut self, connection: Connection, bytes: Vec<u8>) {
-        if let Some(index) = self.link_at(connection) {
-            let link = &mut self.links[index];
-            link.sending = false;
-            link.spare = bytes;
-            if !link.pending.is_empty() {
-                self.mark(index);
-            }
-        }
-    }
-
-    fn closed(&mut self, connection: Connection, error: Option<io::Error>) {
-        let Some(index) = self.link_at(connection) else {
-            return;
-        };
-        if let Some(error) = error {
-            self.trouble = format!("participant {}: {error}", self.links[index].participant);
-        }
-        self.session_down(index);
-        self.link_of_connection[connection.0 as usize] = NO_LINK;
-        let link = &mut self.links[index];
-        link.connection = None;
-        link.sending = false;
-        self.pause(index);
     }
 }

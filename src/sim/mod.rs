@@ -7,13 +7,20 @@
 mod answers;
 mod bank;
 mod books;
+mod breakdown;
 mod engine;
 mod evening;
+mod links;
 mod load;
+#[cfg(test)]
+mod memory_switch;
+mod originals;
 mod outcome;
 mod payment;
+mod pushes;
 mod random;
 mod replies;
+mod sequels;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -24,6 +31,7 @@ mod workload;
 
 pub use bank::{BankHabits, Verdict};
 pub use books::{Book, Books, ParticipantFigures, WindowFigures};
+pub use breakdown::{Breakdown, Tally, TallyFigures};
 pub use engine::{Idle, LoadEngine, LoadError, LoadOptions, LoadResult, ParticipantPlan};
 pub use evening::{EVENING_PEAK_PER_SECOND, Evening};
 pub use outcome::{FinalAnswer, Live, Outcomes, SecondFigures, latency_histogram, quantile_us};
@@ -31,4 +39,4 @@ pub use random::{LogNormal, Picker, Random, mix};
 pub use session::{Identity, Session, SessionEnd, SessionState, SessionStep};
 pub use trace::{Recorded, Trace, TraceError};
 pub use words::WordTracker;
-pub use workload::{Flood, Intent, Paced, Parties, Skew, Workload};
+pub use workload::{Answered, Flood, Intent, Paced, Parties, Related, Skew, Workload};

@@ -79,7 +79,7 @@ pub struct Outcomes {
     pub rejected: u64,
     /// Never sent, or unanswered past T2.
     pub expired: u64,
-    /// Refused or expired, and not provoked on purpose.
+    /// Refused or expired, and not provoked on purpose; or provoked, and not refused with that very code.
     pub rejected_unexpected: u64,
     /// Committed, or declined by the bank itself.
     pub bank_answered: u64,
@@ -97,6 +97,16 @@ pub struct Outcomes {
     pub stored: u64,
     /// Refusals at the door (37, 33): sent again later.
     pub not_taken: u64,
+    /// Pushes that a bank saw.
+    pub pushes_seen: u64,
+    /// Of these, pushes that a bank has credited to its customer after a Confirm.
+    pub confirmed: u64,
+    /// Final notices of pushes, Confirms among them; each push counts once.
+    pub notices: u64,
+    /// Pushes that a bank saw and that have no notice at the end.
+    pub notices_missing: u64,
+    /// Inquiries of banks about pushes they have held too long.
+    pub inquiries_sent: u64,
     /// Links lost while running.
     pub links_lost: u64,
     /// From the intended send time to the answer, nanoseconds.
@@ -133,6 +143,11 @@ impl Default for Outcomes {
             in_progress: 0,
             stored: 0,
             not_taken: 0,
+            pushes_seen: 0,
+            confirmed: 0,
+            notices: 0,
+            notices_missing: 0,
+            inquiries_sent: 0,
             links_lost: 0,
             latency: latency_histogram(),
             switch_latency: latency_histogram(),
@@ -184,12 +199,22 @@ impl Outcomes {
             Some(PaymentState::Expired) => self.expired += 1,
             Some(PaymentState::Rejected | PaymentState::Reserved | PaymentState::InDoubt) | None => self.rejected += 1,
         }
-        if answer.code == Code::Committed || answer.code.is_bank_refusal() {
+        // What was provoked must be refused with that very code; nothing else may be refused but by its bank.
+        let is_the_banks_word = match answer.state {
+            Some(PaymentState::Committed) => true,
+            Some(PaymentState::Declined) => answer.code.is_bank_refusal(),
+            Some(PaymentState::Expired | PaymentState::Rejected | PaymentState::Reserved | PaymentState::InDoubt)
+            | None => false,
+        };
+        if is_the_banks_word {
             self.bank_answered += 1;
             self.second.bank_answered += 1;
-        } else if answer.provoked != Some(answer.code) {
-            self.rejected_unexpected += 1;
         }
+        let is_unexpected = match answer.provoked {
+            Some(provoked) => provoked != answer.code,
+            None => !is_the_banks_word,
+        };
+        self.rejected_unexpected += u64::from(is_unexpected);
         let switch_ns = answer.latency_ns.saturating_sub(answer.held_ns);
         self.latency.saturating_record(answer.latency_ns);
         self.switch_latency.saturating_record(switch_ns);
@@ -279,12 +304,23 @@ mod tests {
             (Code::OnUs, PaymentState::Rejected, None),
             (Code::CoverExceeded, PaymentState::Rejected, Some(Code::OnUs)),
             (Code::BankTimeout, PaymentState::Expired, None),
+            (
+                Code::RefundExceedsOriginal,
+                PaymentState::Rejected,
+                Some(Code::RefundExceedsOriginal),
+            ),
+            (Code::RefundExceedsOriginal, PaymentState::Rejected, None),
+            (
+                Code::Committed,
+                PaymentState::Committed,
+                Some(Code::RefundExceedsOriginal),
+            ),
         ] {
             outcomes.note_offered();
             outcomes.note_final(answer(1, code, state, provoked));
         }
-        assert_eq!(outcomes.rejected_unexpected, 3);
-        assert_eq!((outcomes.rejected, outcomes.bank_answered), (3, 2));
+        assert_eq!(outcomes.rejected_unexpected, 5);
+        assert_eq!((outcomes.rejected, outcomes.bank_answered), (5, 3));
         assert_eq!(outcomes.in_flight(), 0);
     }
 

@@ -1,9 +1,10 @@
 //! What a bank does with requests, status requests and Reversals.
 
 use super::load::Load;
-use super::payment::{BankState, BankWord};
+use super::payment::{BankState, BankWord, Ticks};
 use super::wheel::Due;
-use crate::domain::{Code, ParticipantIndex, PaymentId};
+use super::workload::Related;
+use crate::domain::{BindStep, Code, Direction, ParticipantIndex, PaymentId};
 use crate::wire::{PaymentRequest, Regarding, Reversal, StatusRequest};
 
 impl Load {
@@ -15,22 +16,23 @@ impl Load {
                 .find(|| format!("bank {bank} got a request about {}, which is not of this run", body.id));
             return;
         };
-        let now_ns = self.now_ns;
-        let record = self.payments.get_mut(number);
-        if record.responder != bank || record.amount_minor != body.amount_minor {
+        if self.payments.get(number).responder != bank || !self.payments.is_as_asked(number, body) {
             self.outcomes.find(|| {
                 format!(
-                    "bank {bank} got the request {} over {} minor units, which is not what was asked for",
-                    body.id, body.amount_minor
+                    "bank {bank} got the request {} (kind {}, step {}) over {} minor units, which is not what was asked for",
+                    body.id, body.kind, body.step, body.amount_minor
                 )
             });
             return;
         }
-        match record.bank {
+        let now_ns = self.now_ns;
+        let record = self.payments.get_mut(number);
+        match record.bank_state {
             BankState::Unknown => {
-                record.bank = BankState::Holding;
-                record.bank_ns = now_ns;
-                let delay_ns = self.habits.verdict(bank, number).delay_ns;
+                record.bank_state = BankState::Holding;
+                record.bank_ticks = Ticks::at(now_ns);
+                let delay_ns = self.habits.verdict(bank, number, record.kind).delay_ns;
+                self.note_seen(number);
                 if delay_ns == 0 {
                     self.say_word(number);
                 } else {
@@ -40,19 +42,24 @@ impl Load {
             BankState::RefusedForEver => {
                 self.write_word(bank, number, Regarding::Request, BankWord::No(Code::BankDeclined));
             }
-            BankState::Holding | BankState::Yes | BankState::No | BankState::Reversed => {
+            BankState::Holding
+            | BankState::Yes
+            | BankState::No
+            | BankState::Reversed
+            | BankState::Credited
+            | BankState::Released => {
                 self.outcomes
                     .find(|| format!("bank {bank} got the request {} twice", body.id));
             }
         }
     }
 
-    /// The bank has made up its mind: it books, and says so.
+    /// The bank has made up its mind: it books a pull, holds a push, and says so.
     #[inline]
     pub(super) fn say_word(&mut self, number: u32) {
         let record = self.payments.get(number);
         // A status request may have had the word already.
-        if record.bank == BankState::Holding {
+        if record.bank_state == BankState::Holding {
             let bank = record.responder;
             let word = self.decide(bank, number);
             self.write_word(bank, number, Regarding::Request, word);
@@ -61,22 +68,39 @@ impl Load {
 
     #[inline]
     fn decide(&mut self, bank: ParticipantIndex, number: u32) -> BankWord {
-        let refusal = self.habits.verdict(bank, number).refusal;
-        let record = self.payments.get_mut(number);
         self.replied.push(number);
-        match refusal {
-            None => {
-                record.bank = BankState::Yes;
+        let record = self.payments.get_mut(number);
+        if let Some(code) = self.habits.verdict(bank, number, record.kind).refusal {
+            record.bank_state = BankState::No;
+            return BankWord::No(code);
+        }
+        record.bank_state = BankState::Yes;
+        match record.kind.direction() {
+            Direction::Pull => {
                 if record.code == Code::BankTimeout as u8 {
                     self.reversals_awaited += 1;
                 }
                 self.books.of(bank).debit(record.amount_minor);
-                BankWord::Yes
             }
-            Some(code) => {
-                record.bank = BankState::No;
-                BankWord::No(code)
-            }
+            Direction::Push => self.hold(number),
+            Direction::None => self.check_step(bank, number),
+        }
+        BankWord::Yes
+    }
+
+    /// A Sign comes after an Authenticate that the bank has said yes to.
+    fn check_step(&mut self, bank: ParticipantIndex, number: u32) {
+        if self.payments.get(number).step != BindStep::Sign {
+            return;
+        }
+        let authenticated = match self.payments.related(number) {
+            Related::Payment(earlier) => self.payments.get(earlier).bank_state == BankState::Yes,
+            Related::Nothing | Related::Unknown => false,
+        };
+        if !authenticated {
+            let id = self.payments.id(number);
+            self.outcomes
+                .find(|| format!("bank {bank} got the Sign {id} without an Authenticate it had said yes to"));
         }
     }
 
@@ -85,31 +109,36 @@ impl Load {
         // Without a link the word is not said; the switch will ask.
         if let Some(link) = self.link_of(bank, number) {
             let (id, amount_minor) = (self.payments.id(number), self.payments.get(number).amount_minor);
-            let reply = self.payments.reply(id, amount_minor, regarding, word);
+            let mandate = self.payments.mandate(number);
+            let reply = self.payments.reply(id, amount_minor, regarding, word, mandate);
             self.write(link, &reply);
         }
     }
 
     pub(super) fn on_status_request(&mut self, link: usize, bank: ParticipantIndex, request: &StatusRequest) {
-        let word = match self.known(bank, request.id) {
+        let known = self.known(bank, request.id);
+        let word = match known {
             None => BankWord::NeverSeen,
-            Some(number) => match self.payments.get(number).bank {
+            Some(number) => match self.payments.get(number).bank_state {
                 BankState::Unknown => {
-                    self.payments.get_mut(number).bank = BankState::RefusedForEver;
+                    self.payments.get_mut(number).bank_state = BankState::RefusedForEver;
+                    self.note_seen(number);
                     BankWord::NeverSeen
                 }
                 BankState::RefusedForEver => BankWord::NeverSeen,
                 BankState::Holding => self.decide(bank, number),
-                BankState::Yes => BankWord::Yes,
-                BankState::No | BankState::Reversed => {
-                    let refusal = self.habits.verdict(bank, number).refusal;
+                BankState::Yes | BankState::Credited => BankWord::Yes,
+                BankState::No | BankState::Reversed | BankState::Released => {
+                    let kind = self.payments.get(number).kind;
+                    let refusal = self.habits.verdict(bank, number, kind).refusal;
                     BankWord::No(refusal.unwrap_or(Code::BankDeclined))
                 }
             },
         };
+        let mandate = known.map_or([0; 2], |number| self.payments.mandate(number));
         let reply = self
             .payments
-            .reply(request.id, request.amount_minor, Regarding::Status, word);
+            .reply(request.id, request.amount_minor, Regarding::Status, word, mandate);
         self.write(link, &reply);
     }
 
@@ -119,16 +148,25 @@ impl Load {
         }
         if let Some(number) = self.known(bank, reversal.id) {
             let record = self.payments.get_mut(number);
-            match record.bank {
+            if record.kind.direction() != Direction::Pull {
+                self.outcomes
+                    .find(|| format!("bank {bank} got a Reversal of {}, which is no pull", reversal.id));
+                return;
+            }
+            match record.bank_state {
                 BankState::Yes => {
-                    record.bank = BankState::Reversed;
+                    record.bank_state = BankState::Reversed;
                     if record.code == Code::BankTimeout as u8 {
                         self.reversals_awaited -= 1;
                     }
                     self.books.of(bank).reverse(record.amount_minor);
                 }
-                BankState::Unknown | BankState::Holding => record.bank = BankState::RefusedForEver,
-                BankState::No | BankState::RefusedForEver | BankState::Reversed => {}
+                BankState::Unknown | BankState::Holding => record.bank_state = BankState::RefusedForEver,
+                BankState::No
+                | BankState::RefusedForEver
+                | BankState::Reversed
+                | BankState::Credited
+                | BankState::Released => {}
             }
         }
         let reply = self.payments.reply(
@@ -136,12 +174,13 @@ impl Load {
             reversal.amount_minor,
             Regarding::Reversal,
             BankWord::Acknowledged,
+            [0; 2],
         );
         self.write(link, &reply);
     }
 
     /// The payment's number, when it is one that this bank may be asked about.
-    fn known(&self, bank: ParticipantIndex, id: PaymentId) -> Option<u32> {
+    pub(super) fn known(&self, bank: ParticipantIndex, id: PaymentId) -> Option<u32> {
         let number = self.payments.number(id)?;
         (self.payments.get(number).responder == bank).then_some(number)
     }

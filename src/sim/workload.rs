@@ -1,7 +1,18 @@
 //! What is to be paid, and when: the workloads of the bench.
 
 use super::random::{Picker, Random};
-use crate::domain::{Code, ParticipantIndex, Scene};
+use crate::domain::{BindStep, Code, Kind, ParticipantIndex, Scene};
+
+/// The earlier payment that one rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Related {
+    /// None.
+    Nothing,
+    /// The payment with this number: a Refund's original, a Sign's Authenticate, the Bind that an Unbind ends.
+    Payment(u32),
+    /// One that never was: a Refund that is made to be refused.
+    Unknown,
+}
 
 /// A payment that is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +23,12 @@ pub struct Intent {
     pub initiator: ParticipantIndex,
     /// Whose account it is.
     pub responder: ParticipantIndex,
+    /// What is asked for.
+    pub kind: Kind,
+    /// The step of a Bind or Unbind.
+    pub step: BindStep,
+    /// What it rests on.
+    pub related: Related,
     /// Minor units.
     pub amount_minor: u64,
     /// What it is for.
@@ -20,6 +37,55 @@ pub struct Intent {
     pub provoked: Option<Code>,
     /// The same request is sent again this long after, nanoseconds.
     pub repeat_after_ns: Option<u64>,
+}
+
+impl Intent {
+    /// A Debit that nothing is said about but this.
+    #[must_use]
+    #[inline]
+    pub const fn debit(
+        due_ns: u64,
+        initiator: ParticipantIndex,
+        responder: ParticipantIndex,
+        amount_minor: u64,
+        scene: Scene,
+    ) -> Self {
+        Self {
+            due_ns,
+            initiator,
+            responder,
+            kind: Kind::Debit,
+            step: BindStep::None,
+            related: Related::Nothing,
+            amount_minor,
+            scene,
+            provoked: None,
+            repeat_after_ns: None,
+        }
+    }
+}
+
+/// A payment that has its final answer, as the institution knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The payment's number.
+    pub number: u32,
+    /// Who asked.
+    pub initiator: ParticipantIndex,
+    /// Whose account it is.
+    pub responder: ParticipantIndex,
+    /// What was asked for.
+    pub kind: Kind,
+    /// The step of a Bind or Unbind.
+    pub step: BindStep,
+    /// What it rests on.
+    pub related: Related,
+    /// Minor units.
+    pub amount_minor: u64,
+    /// What it is for.
+    pub scene: Scene,
+    /// What came of it.
+    pub code: Code,
 }
 
 /// A source of payments.
@@ -33,9 +99,14 @@ pub trait Workload {
     /// True when no payment will come any more.
     fn is_finished(&self, now_ns: u64) -> bool;
 
-    /// A payment of `initiator` has its answer.
-    fn answered(&mut self, initiator: ParticipantIndex) {
-        let _ = initiator;
+    /// A payment has its final answer, at `now_ns` from the run's start.
+    fn answered(&mut self, now_ns: u64, answered: &Answered) {
+        let _ = (now_ns, answered);
+    }
+
+    /// What could not be made, when the run has ended; a sentence for each.
+    fn left_out(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -52,8 +123,12 @@ impl Workload for Box<dyn Workload + Send> {
         (**self).is_finished(now_ns)
     }
 
-    fn answered(&mut self, initiator: ParticipantIndex) {
-        (**self).answered(initiator);
+    fn answered(&mut self, now_ns: u64, answered: &Answered) {
+        (**self).answered(now_ns, answered);
+    }
+
+    fn left_out(&self) -> Vec<String> {
+        (**self).left_out()
     }
 }
 
@@ -142,15 +217,15 @@ impl Workload for Flood {
         }
         let initiator = self.free.pop()?;
         let bits = self.random.bits();
-        Some(Intent {
-            due_ns: now_ns,
+        let responder = self.parties.banks[self.banks.pick(bits)];
+        let amount_minor = 1 + ((bits >> 16) & 0xffff);
+        Some(Intent::debit(
+            now_ns,
             initiator,
-            responder: self.parties.banks[self.banks.pick(bits)],
-            amount_minor: 1 + ((bits >> 16) & 0xffff),
-            scene: Scene::Shopping,
-            provoked: None,
-            repeat_after_ns: None,
-        })
+            responder,
+            amount_minor,
+            Scene::Shopping,
+        ))
     }
 
     fn next_due_ns(&self) -> Option<u64> {
@@ -162,8 +237,8 @@ impl Workload for Flood {
     }
 
     #[inline]
-    fn answered(&mut self, initiator: ParticipantIndex) {
-        self.free.push(initiator);
+    fn answered(&mut self, _now_ns: u64, answered: &Answered) {
+        self.free.push(answered.initiator);
     }
 }
 
@@ -217,15 +292,15 @@ impl Workload for Paced {
         self.issued += 1;
         self.next_due_ns = self.due_ns();
         let bits = self.random.bits();
-        Some(Intent {
+        let initiator = self.parties.institutions[self.institutions.pick(bits)];
+        let responder = self.parties.banks[self.banks.pick(bits >> 16)];
+        Some(Intent::debit(
             due_ns,
-            initiator: self.parties.institutions[self.institutions.pick(bits)],
-            responder: self.parties.banks[self.banks.pick(bits >> 16)],
-            amount_minor: 1 + (bits >> 48),
-            scene: Scene::Shopping,
-            provoked: None,
-            repeat_after_ns: None,
-        })
+            initiator,
+            responder,
+            1 + (bits >> 48),
+            Scene::Shopping,
+        ))
     }
 
     fn next_due_ns(&self) -> Option<u64> {
@@ -234,6 +309,21 @@ impl Workload for Paced {
 
     fn is_finished(&self, _now_ns: u64) -> bool {
         self.issued == self.count
+    }
+}
+
+#[cfg(test)]
+pub(super) fn answered_for_tests(number: u32, intent: &Intent, code: Code) -> Answered {
+    Answered {
+        number,
+        initiator: intent.initiator,
+        responder: intent.responder,
+        kind: intent.kind,
+        step: intent.step,
+        related: intent.related,
+        amount_minor: intent.amount_minor,
+        scene: intent.scene,
+        code,
     }
 }
 
@@ -260,7 +350,8 @@ mod tests {
             assert_eq!(counts.iter().sum::<i32>(), 4 * 115);
             assert!(counts.iter().all(|&count| count > 0));
             assert_eq!(skew == Skew::Uniform, counts.iter().all(|&count| count == 4));
-            flood.answered(ParticipantIndex(3));
+            let payment = Intent::debit(0, ParticipantIndex(3), ParticipantIndex(200), 5, Scene::Shopping);
+            flood.answered(5, &answered_for_tests(7, &payment, Code::Committed));
             assert_eq!(flood.next(5).map(|intent| intent.initiator), Some(ParticipantIndex(3)));
             assert!(flood.next(5).is_none() && !flood.is_finished(5));
             assert!(flood.next(1_000).is_none() && flood.is_finished(1_000));
