@@ -40,6 +40,12 @@ impl ManualTime {
         self.0.wall_ns.fetch_add(nanos, Ordering::Relaxed);
     }
 
+    /// What the wall clock says, UTC nanoseconds.
+    #[must_use]
+    pub fn wall_ns(&self) -> u64 {
+        self.0.wall_ns.load(Ordering::Relaxed)
+    }
+
     /// Steps the wall clock alone, as an operator or a bad time source does.
     pub fn step_wall(&self, nanos: i64) {
         let wall = self.0.wall_ns.load(Ordering::Relaxed);
