@@ -168,7 +168,8 @@ impl WriteGate for Disk {
             }
             NextWrite::StopsMachine => {
                 state.stopped = true;
-                Ok(())
+                // Nobody hears of it: the write is not acknowledged.
+                Err(io::Error::other("the machine stops in the middle of the write"))
             }
             NextWrite::RefusedLate => Err(io::Error::other(
                 "the rehearsal's disk fails in the middle of the write",

@@ -55,6 +55,8 @@ pub(super) enum Due {
     Start,
     /// An agent that was held goes on.
     GoOn,
+    /// There are receive buffers again.
+    Refill,
 }
 
 #[derive(Debug)]

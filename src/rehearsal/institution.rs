@@ -192,9 +192,9 @@ impl Institution {
                 body,
             };
             turn.send(line, &request(body));
-            // The same id with other content: the original is untouched.
+            // The same id with other content, once the original is known to be taken: it stays untouched.
             let foul = turn.habits.foul;
-            if turn.chance(foul / 4) {
+            if repeats && turn.chance(foul) {
                 turn.lies += 1;
                 body.amount_minor ^= 1 << 20;
                 turn.send(line, &request(body));

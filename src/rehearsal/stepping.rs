@@ -137,12 +137,13 @@ impl Switch {
                 *left -= 1;
             }
             self.steps += 1;
-            match self.stages[at].agent.do_work() {
-                Ok(done) => work += done,
-                Err(error) => return Round::Failed(error),
-            }
+            let done = self.stages[at].agent.do_work();
             if disk.has_stopped() {
                 return Round::Stopped;
+            }
+            match done {
+                Ok(done) => work += done,
+                Err(error) => return Round::Failed(error),
             }
         }
         if work == 0 { Round::Quiet } else { Round::Busy }

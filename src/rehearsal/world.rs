@@ -239,6 +239,7 @@ impl World {
             }
             Due::Start => self.start_switch()?,
             Due::GoOn => {}
+            Due::Refill => self.set_dry(false),
         }
         Ok(())
     }
@@ -354,14 +355,9 @@ impl World {
                 }
             }
             Some(6) => {
-                let dry = self.random.chance(50_000);
-                if let Some(switch) = &self.switch {
-                    switch.wires.iter().for_each(|wires| wires.set_dry(dry));
-                }
-                self.note(|| format!("receive buffers: dry = {dry}"));
-                if dry {
-                    self.agenda.put(now + while_ns, Due::GoOn);
-                }
+                self.set_dry(true);
+                self.note(|| format!("no receive buffers for {} ms", while_ns / MILLISECOND));
+                self.agenda.put(now + while_ns, Due::Refill);
             }
             Some(7) => {
                 self.counts.jumps += 1;
@@ -386,6 +382,12 @@ impl World {
             None => {}
         }
         Ok(())
+    }
+
+    fn set_dry(&self, dry: bool) {
+        if let Some(switch) = &self.switch {
+            switch.wires.iter().for_each(|wires| wires.set_dry(dry));
+        }
     }
 
     fn plan_crash(&mut self) {
@@ -544,8 +546,8 @@ impl World {
         if let Some(switch) = &mut self.switch {
             switch.hold_none();
             switch.stops_in = None;
-            switch.wires.iter().for_each(|wires| wires.set_dry(false));
         }
+        self.set_dry(false);
         for line in 0..self.lines.len() {
             let here = &mut self.lines[line];
             if std::mem::take(&mut here.stalled_until) > 0 {
