@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytemuck::Pod;
 
-use super::books::{Books, NO_WINDOW, Participant, Payment};
+use super::admission::{original_of, refusal};
+use super::books::{Books, NO_WINDOW, Participant, Payment, Reversal};
 use super::invariants;
 use super::recomputed::Recomputed;
 use crate::domain::{
-    Code, Currency, Kind, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position, Role, SchemeTerms,
-    UtcNanos, WindowState,
+    Code, Currency, Kind, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Role, SchemeTerms, UtcNanos,
+    WindowState,
 };
 use crate::wire::{
     NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction,
@@ -34,7 +35,7 @@ pub struct Auditor {
     unremembered: BTreeMap<u8, u64>,
     duplicates: u64,
     late_replies: u64,
-    unentitled_replies: u64,
+    refused_replies: u64,
     conflicts: u64,
     findings: Vec<String>,
     findings_left_out: u64,
@@ -126,7 +127,7 @@ impl Auditor {
         recomputed.unremembered = self.unremembered;
         recomputed.duplicates = self.duplicates;
         recomputed.late_replies = self.late_replies;
-        recomputed.unentitled_replies = self.unentitled_replies;
+        recomputed.refused_replies = self.refused_replies;
         recomputed.conflicts = self.conflicts;
         recomputed.findings = self.findings;
         recomputed
@@ -186,11 +187,13 @@ impl Auditor {
                 terms.role
             ));
         }
-        if !(terms.wait_ns < terms.doubt_ns && terms.doubt_ns < terms.expiry_pull_ns) {
-            self.find(format!(
-                "event {number}: participant {index} has Tq {} ns, T1 {} ns, T2 {} ns, which must rise",
-                terms.wait_ns, terms.doubt_ns, terms.expiry_pull_ns
-            ));
+        for expiry_ns in [terms.expiry_pull_ns, terms.expiry_push_ns] {
+            if !(terms.wait_ns < terms.doubt_ns && terms.doubt_ns < expiry_ns) {
+                self.find(format!(
+                    "event {number}: participant {index} has Tq {} ns, T1 {} ns, T2 {expiry_ns} ns, which must rise",
+                    terms.wait_ns, terms.doubt_ns
+                ));
+            }
         }
         if self.books.participants.len() <= index {
             self.books.participants.resize(index + 1, None);
@@ -221,25 +224,23 @@ impl Auditor {
             *self.unremembered.entry(Code::DateNotOpen as u8).or_insert(0) += 1;
             return;
         }
-        let (Some(scheme), Some(initiator)) = (self.books.scheme, self.books.participant_ref(body.id.originator()))
-        else {
+        if self.books.participant_ref(body.id.originator()).is_none() {
             self.find(format!(
                 "event {number}: payment {} of a participant that is not in the directory",
                 body.id
             ));
             return;
         };
-        let responder = self.books.participant_ref(body.responder);
-        let has_window = self.books.open_window(body.currency()).is_some();
-        let (state, code, expiry) = match refusal(&scheme, initiator, responder, has_window, body) {
+        let (state, code, expiry) = match refusal(&self.books, time, body) {
             Some(code) => (PaymentState::Rejected, code, UtcNanos::NEVER),
             None => {
-                let wait = responder.map_or(0, |bank| bank.terms.expiry_pull_ns);
+                let expiry = time.plus(self.expiry_ns(body.responder, body.kind));
                 // An open payment's code is what a repeated request is told.
-                (PaymentState::Reserved, Code::InProgress, time.plus(wait))
+                (PaymentState::Reserved, Code::InProgress, expiry)
             }
         };
-        let doubt = responder.map_or(0, |bank| bank.terms.doubt_ns);
+        let bank = self.books.participant_ref(body.responder);
+        let doubt = bank.map_or(0, |bank| bank.terms.doubt_ns);
         let at = self.books.remember(Payment {
             id: body.id,
             digest,
@@ -248,17 +249,36 @@ impl Auditor {
             window: NO_WINDOW,
             responder: body.responder,
             currency: body.currency(),
+            kind: body.kind,
             state,
             code,
             outcomes: u8::from(state == PaymentState::Rejected),
+            contradicted: false,
         });
         if state == PaymentState::Reserved {
             self.deadlines.push(Reverse((time.plus(doubt), body.id, at as u32)));
-            let admitted = self.books.reserve(body.responder, body.currency(), body.amount_minor);
+            if body.kind() == Some(Kind::Refund) {
+                let refund_days = self.books.scheme.map_or(0, |scheme| scheme.refund_days);
+                if let Some(original) = original_of(&self.books, time, refund_days, body) {
+                    self.books.refunds.entry(original as u32).or_default().push(at as u32);
+                }
+            }
+            let admitted = self.books.reserve(at);
             if let Some(finding) = admitted.and_then(invariants::over_cap) {
                 self.find(format!("event {number}: payment {} was admitted: {finding}", body.id));
             }
         }
+    }
+
+    /// T2: that of a pull for a Debit, that of a push for every other kind.
+    fn expiry_ns(&self, bank: ParticipantIndex, kind: u8) -> u64 {
+        self.books.participant_ref(bank).map_or(0, |bank| {
+            if kind == Kind::Debit as u8 {
+                bank.terms.expiry_pull_ns
+            } else {
+                bank.terms.expiry_push_ns
+            }
+        })
     }
 
     fn reply(&mut self, number: u64, sender: ParticipantIndex, body: &ReplyBody) {
@@ -270,13 +290,13 @@ impl Auditor {
                 && payment.currency == Currency(body.currency)
         });
         let Some(at) = entitled else {
-            self.unentitled_replies += 1;
+            self.refused_replies += 1;
             return;
         };
         let (Some(regarding), Some(outcome)) =
             (Regarding::from_u8(body.regarding), ReplyOutcome::from_u8(body.outcome))
         else {
-            self.unentitled_replies += 1;
+            self.refused_replies += 1;
             return;
         };
         let word = match (regarding, outcome) {
@@ -288,26 +308,47 @@ impl Auditor {
                     .unwrap_or(Code::BankDeclined),
             ),
             // The bank refuses that id for ever.
-            (Regarding::Request | Regarding::Status, ReplyOutcome::NeverSeen) => Word::No(Code::LinkDown),
-            (Regarding::Request | Regarding::Status, ReplyOutcome::Acknowledged)
+            (Regarding::Status, ReplyOutcome::NeverSeen) => Word::No(Code::LinkDown),
+            (Regarding::Reversal, ReplyOutcome::Acknowledged) if self.books.reversals.contains_key(&(at as u32)) => {
+                self.books.reversals.insert(at as u32, Reversal::Acknowledged);
+                return;
+            }
+            // What can't have been asked like this means nothing.
+            (Regarding::Request, ReplyOutcome::NeverSeen | ReplyOutcome::Acknowledged)
+            | (Regarding::Status, ReplyOutcome::Acknowledged)
             | (
                 Regarding::Reversal,
                 ReplyOutcome::Yes | ReplyOutcome::No | ReplyOutcome::NeverSeen | ReplyOutcome::Acknowledged,
-            ) => return,
+            ) => {
+                self.refused_replies += 1;
+                return;
+            }
         };
         match (self.books.payments[at].state, word) {
             (PaymentState::Reserved | PaymentState::InDoubt, Word::Yes) => self.commit(number, at),
             (PaymentState::Reserved | PaymentState::InDoubt, Word::No(code)) => {
                 self.books.conclude(at, PaymentState::Declined, code);
             }
-            (PaymentState::Committed, Word::No(_)) | (PaymentState::Declined, Word::Yes) => {
+            (PaymentState::Committed, Word::No(_)) => self.contradicted(at),
+            (PaymentState::Declined, Word::Yes) => {
+                self.contradicted(at);
+                self.books.raise_reversal_of_a_pull(at);
+            }
+            (PaymentState::Expired, Word::Yes) => {
                 self.late_replies += 1;
-                self.conflicts += 1;
+                self.books.raise_reversal_of_a_pull(at);
             }
             (PaymentState::Committed, Word::Yes)
-            | (PaymentState::Declined, Word::No(_))
-            | (PaymentState::Expired | PaymentState::Rejected, Word::Yes | Word::No(_)) => self.late_replies += 1,
+            | (PaymentState::Declined | PaymentState::Expired, Word::No(_))
+            | (PaymentState::Rejected, Word::Yes | Word::No(_)) => self.late_replies += 1,
         }
+    }
+
+    /// A late word against the final state.
+    fn contradicted(&mut self, at: usize) {
+        self.late_replies += 1;
+        self.conflicts += 1;
+        self.books.payments[at].contradicted = true;
     }
 
     fn commit(&mut self, number: u64, at: usize) {
@@ -352,6 +393,7 @@ impl Auditor {
                 PaymentState::InDoubt if payment.expiry == deadline => {
                     self.books
                         .conclude(at as usize, PaymentState::Expired, Code::BankTimeout);
+                    self.books.raise_reversal_of_a_pull(at as usize);
                 }
                 PaymentState::InDoubt
                 | PaymentState::Committed
@@ -368,10 +410,9 @@ impl Auditor {
             if payment.state.is_final() {
                 continue;
             }
-            let span = self
-                .books
-                .participant_ref(payment.responder)
-                .map_or(0, |bank| bank.terms.expiry_pull_ns.saturating_sub(bank.terms.doubt_ns));
+            let bank = self.books.participant_ref(payment.responder);
+            let doubt_ns = bank.map_or(0, |bank| bank.terms.doubt_ns);
+            let span = self.expiry_ns(payment.responder, payment.kind).saturating_sub(doubt_ns);
             let payment = &mut self.books.payments[at];
             payment.state = PaymentState::InDoubt;
             payment.expiry = payment.expiry.max(now.plus(span));
@@ -432,57 +473,4 @@ impl Auditor {
 enum Word {
     Yes,
     No(Code),
-}
-
-/// The first rule that a new Debit breaks, in the order of the rules; `None` = it is accepted. Without an open window
-/// (`has_window`) a currency is not open: a payment that committed would be in none.
-fn refusal(
-    scheme: &SchemeTerms,
-    initiator: &Participant,
-    responder: Option<&Participant>,
-    has_window: bool,
-    body: &PaymentBody,
-) -> Option<Code> {
-    let Some(responder) = responder else {
-        return Some(Code::UnknownParticipant);
-    };
-    if body.responder == body.id.originator() {
-        return Some(Code::OnUs);
-    }
-    if initiator.terms.suspended & ParticipantTerms::SUSPENDED_INITIATOR != 0 {
-        return Some(Code::InitiatorSuspended);
-    }
-    if responder.terms.suspended & ParticipantTerms::SUSPENDED_RESPONDER != 0 {
-        return Some(Code::ResponderSuspended);
-    }
-    let is_institution_to_bank =
-        initiator.terms.role == Role::Institution as u8 && responder.terms.role == Role::Bank as u8;
-    let is_permitted = initiator.terms.permits(Kind::Debit) && responder.terms.permits(Kind::Debit);
-    if body.kind() != Some(Kind::Debit) || !is_permitted || !is_institution_to_bank {
-        return Some(Code::KindNotPermitted);
-    }
-    let currency = body.currency();
-    let is_open = has_window && currency.0 != 0 && scheme.currencies.contains(&currency.0);
-    let (Some(debtor), Some(_), true) = (
-        responder.account_ref(currency),
-        initiator.account_ref(currency),
-        is_open,
-    ) else {
-        return Some(Code::CurrencyNotOpen);
-    };
-    let amount = body.amount_minor;
-    if amount == 0 {
-        return Some(Code::AmountInvalid);
-    }
-    if amount > scheme.maximum_minor {
-        return Some(Code::OverSchemeMaximum);
-    }
-    let limits = [initiator.terms.payment_limit_minor, responder.terms.payment_limit_minor];
-    if limits.iter().any(|&limit| limit != 0 && amount > limit) {
-        return Some(Code::OverAgreedLimit);
-    }
-    if debtor.position + debtor.reserved + Position::from(amount) > debtor.cap {
-        return Some(Code::CoverExceeded);
-    }
-    None
 }

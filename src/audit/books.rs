@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashTable;
 
 use crate::domain::{
-    Code, Currency, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position, SchemeTerms, UtcNanos,
+    Code, Currency, Kind, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position, SchemeTerms, UtcNanos,
     WindowId, WindowState,
 };
 
@@ -65,10 +65,14 @@ pub(super) struct Payment {
     pub(super) window: u32,
     pub(super) responder: ParticipantIndex,
     pub(super) currency: Currency,
+    /// [`Kind`] as a number; that of a rejected payment may be none.
+    pub(super) kind: u8,
     pub(super) state: PaymentState,
     pub(super) code: Code,
     /// How many final outcomes it was given; must be 1 in the end, 0 while it is open.
     pub(super) outcomes: u8,
+    /// A late word said the contrary of the final state.
+    pub(super) contradicted: bool,
 }
 
 /// The window of a payment that is in none.
@@ -80,6 +84,24 @@ impl Payment {
     pub(super) fn initiator(&self) -> ParticipantIndex {
         self.id.originator()
     }
+
+    /// Who owes and who is owed when it commits; nobody where no money moves.
+    pub(super) fn debtor_and_creditor(&self) -> Option<(ParticipantIndex, ParticipantIndex)> {
+        match Kind::from_u8(self.kind)? {
+            Kind::Debit => Some((self.responder, self.initiator())),
+            Kind::Payout | Kind::Refund => Some((self.initiator(), self.responder)),
+            Kind::Bind | Kind::Unbind => None,
+        }
+    }
+}
+
+/// Where a Reversal stands, as far as the journal shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reversal {
+    /// Raised, and not acknowledged since.
+    Raised,
+    /// The bank has taken it.
+    Acknowledged,
 }
 
 /// A window and its sums.
@@ -101,6 +123,10 @@ pub(super) struct Books {
     pub(super) participants: Vec<Option<Participant>>,
     pub(super) payments: Vec<Payment>,
     by_id: HashTable<u32>,
+    /// Every accepted refund, by its original; both as places in [`Books::payments`].
+    pub(super) refunds: BTreeMap<u32, Vec<u32>>,
+    /// Every Reversal, by its payment's place in [`Books::payments`].
+    pub(super) reversals: BTreeMap<u32, Reversal>,
     pub(super) windows: Vec<Window>,
     /// How many windows were opened on a business date.
     opened: BTreeMap<u32, u32>,
@@ -163,10 +189,34 @@ impl Books {
     }
 
     /// Reserves cover on the party that will owe.
-    pub(super) fn reserve(&mut self, debtor: ParticipantIndex, currency: Currency, amount: u64) -> Option<&Account> {
+    pub(super) fn reserve(&mut self, at: usize) -> Option<&Account> {
+        let payment = &self.payments[at];
+        let (currency, amount) = (payment.currency, payment.amount);
+        let (debtor, _) = payment.debtor_and_creditor()?;
         let account = self.participant(debtor)?.account(currency)?;
         account.reserved += Position::from(amount);
         Some(account)
+    }
+
+    /// Reserved + InDoubt + Committed refunds of this original, minor units.
+    pub(super) fn refunded(&self, original: usize) -> Position {
+        let refunds = self.refunds.get(&(original as u32)).map_or(&[][..], Vec::as_slice);
+        refunds
+            .iter()
+            .map(|&refund| &self.payments[refund as usize])
+            .filter(|refund| match refund.state {
+                PaymentState::Reserved | PaymentState::InDoubt | PaymentState::Committed => true,
+                PaymentState::Declined | PaymentState::Expired | PaymentState::Rejected => false,
+            })
+            .map(|refund| Position::from(refund.amount))
+            .sum()
+    }
+
+    /// A Reversal is due where the payment is a pull: also again, if it had been acknowledged.
+    pub(super) fn raise_reversal_of_a_pull(&mut self, at: usize) {
+        if self.payments[at].kind == Kind::Debit as u8 {
+            self.reversals.insert(at as u32, Reversal::Raised);
+        }
     }
 
     /// Gives the payment its final state and code, and releases its cover.
@@ -175,19 +225,24 @@ impl Books {
         payment.state = state;
         payment.code = code;
         payment.outcomes = payment.outcomes.saturating_add(1);
-        let (debtor, currency, amount) = (payment.responder, payment.currency, payment.amount);
-        if let Some(account) = self.participant(debtor).and_then(|debtor| debtor.account(currency)) {
+        let (currency, amount) = (payment.currency, payment.amount);
+        let debtor = payment.debtor_and_creditor().map(|(debtor, _)| debtor);
+        if let Some(account) = debtor
+            .and_then(|debtor| self.participant(debtor))
+            .and_then(|debtor| debtor.account(currency))
+        {
             account.reserved -= Position::from(amount);
         }
     }
 
-    /// Posts a committed Debit: the responder owes, the initiator is owed, the window is stamped.
+    /// Posts a committed payment: one owes, the other is owed, the window is stamped. Without money it only counts there.
     pub(super) fn post(&mut self, at: usize, window: usize) {
         let payment = &mut self.payments[at];
         payment.window = window as u32;
-        let (debtor, creditor, currency) = (payment.responder, payment.initiator(), payment.currency);
+        let (parties, currency) = (payment.debtor_and_creditor(), payment.currency);
         let amount = Position::from(payment.amount);
-        for (party, change) in [(debtor, amount), (creditor, -amount)] {
+        let changes = parties.map(|(debtor, creditor)| [(debtor, amount), (creditor, -amount)]);
+        for (party, change) in changes.into_iter().flatten() {
             if let Some(account) = self.participant(party).and_then(|party| party.account(currency)) {
                 account.position += change;
             }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::books::{Account, Books, NO_WINDOW, Window};
+use super::books::{Account, Books, NO_WINDOW, Payment, Reversal, Window};
 use super::recomputed::{CurrencyTotals, Recomputed, StateCounts, WindowTotals};
-use crate::domain::{Currency, PaymentState, Position, WindowState};
+use crate::domain::{Code, Currency, Kind, PaymentState, Position, WindowState};
 
 /// Invariant 3: no admission makes position + reserved exceed the cap.
 pub(super) fn over_cap(account: &Account) -> Option<String> {
@@ -23,6 +23,8 @@ pub(super) fn check(books: &Books) -> Vec<String> {
     let resummed = Resummed::new(books, &mut findings);
     check_windows(books, &resummed, &mut findings);
     check_accounts(books, &resummed, &mut findings);
+    check_refunds(books, &mut findings);
+    check_reversals(books, &mut findings);
     findings
 }
 
@@ -53,15 +55,17 @@ impl Resummed {
                     Some((committed, gross, nets)) => {
                         *committed += 1;
                         *gross += amount;
-                        nets[payment.responder.index()] += amount;
-                        nets[payment.initiator().index()] -= amount;
+                        if let Some((debtor, creditor)) = payment.debtor_and_creditor() {
+                            nets[debtor.index()] += amount;
+                            nets[creditor.index()] -= amount;
+                        }
                     }
                     None => findings.push(format!("payment {}: committed and in no window", payment.id)),
                 },
                 PaymentState::Reserved | PaymentState::InDoubt => {
-                    *reserved
-                        .entry((payment.responder.index(), payment.currency))
-                        .or_insert(0) += amount;
+                    if let Some((debtor, _)) = payment.debtor_and_creditor() {
+                        *reserved.entry((debtor.index(), payment.currency)).or_insert(0) += amount;
+                    }
                 }
                 PaymentState::Declined | PaymentState::Expired | PaymentState::Rejected => {}
             }
@@ -135,6 +139,54 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>
     }
 }
 
+/// Refunds that hold or have given back a part of an original never come to more than it.
+fn check_refunds(books: &Books, findings: &mut Vec<String>) {
+    for &original in books.refunds.keys() {
+        let (refunded, original) = (books.refunded(original as usize), &books.payments[original as usize]);
+        if refunded > Position::from(original.amount) {
+            findings.push(format!(
+                "payment {}: refunds come to {refunded} of its {}",
+                original.id, original.amount
+            ));
+        }
+        if original.state != PaymentState::Committed || original.kind != Kind::Debit as u8 {
+            findings.push(format!(
+                "payment {}: {:?} of kind {} and refunded",
+                original.id, original.state, original.kind
+            ));
+        }
+    }
+}
+
+/// Invariant 9: every expired pull that was sent has a Reversal. What was not sent expired with 31 or 32.
+fn check_reversals(books: &Books, findings: &mut Vec<String>) {
+    for (at, payment) in (0u32..).zip(&books.payments) {
+        let was_sent = payment.state == PaymentState::Expired && payment.code == Code::BankTimeout;
+        let has_reversal = books.reversals.contains_key(&at);
+        if was_sent && payment.kind == Kind::Debit as u8 && !has_reversal {
+            findings.push(format!(
+                "payment {}: expired after it was sent, without a Reversal",
+                payment.id
+            ));
+        }
+        if has_reversal && !may_be_reversed(payment) {
+            findings.push(format!(
+                "payment {}: {:?} of kind {} and reversed",
+                payment.id, payment.state, payment.kind
+            ));
+        }
+    }
+}
+
+/// Only a pull that ended without money can have been done too much by its bank.
+fn may_be_reversed(payment: &Payment) -> bool {
+    payment.kind == Kind::Debit as u8
+        && match payment.state {
+            PaymentState::Declined | PaymentState::Expired => true,
+            PaymentState::Reserved | PaymentState::InDoubt | PaymentState::Committed | PaymentState::Rejected => false,
+        }
+}
+
 /// Settlement never changes headroom: opening cover and cap less the settled nets are what is left of them.
 fn check_settlement(books: &Books, index: usize, account: &Account, findings: &mut Vec<String>) {
     let Some(terms) = books.participants[index]
@@ -163,7 +215,7 @@ fn check_settlement(books: &Books, index: usize, account: &Account, findings: &m
 /// The books' own sums; counts and findings that the auditor keeps beside them are still empty.
 pub(super) fn sums(books: &Books) -> Recomputed {
     let mut payments = StateCounts::default();
-    let mut by_code = BTreeMap::new();
+    let mut recomputed = Recomputed::default();
     for payment in &books.payments {
         let count = match payment.state {
             PaymentState::Reserved => &mut payments.reserved,
@@ -178,26 +230,44 @@ pub(super) fn sums(books: &Books) -> Recomputed {
             payments.accepted += 1;
         }
         if payment.state.is_final() {
-            *by_code.entry(payment.code as u8).or_insert(0) += 1;
+            *recomputed.by_code.entry(payment.code as u8).or_insert(0) += 1;
+            count_success(&mut recomputed, books, payment);
         }
     }
     let currencies = books.scheme.map_or([0; 4], |scheme| scheme.currencies);
     let mut currencies = currencies.into_iter().filter(|&currency| currency != 0).map(Currency);
     let first = totals(books, currencies.next().unwrap_or_default());
+    let open = books
+        .reversals
+        .values()
+        .filter(|reversal| **reversal == Reversal::Raised);
     Recomputed {
-        events: 0,
         payments,
-        by_code,
-        unremembered: BTreeMap::new(),
-        duplicates: 0,
-        late_replies: 0,
-        unentitled_replies: 0,
-        conflicts: 0,
+        reversals_open: open.count() as u64,
         positions: first.positions,
         reserved: first.reserved,
         further_currencies: currencies.map(|currency| totals(books, currency)).collect(),
         windows: books.windows.iter().map(window_totals).collect(),
-        findings: Vec::new(),
+        ..recomputed
+    }
+}
+
+/// Counts a final payment where its kind and its parties are counted.
+fn count_success(sums: &mut Recomputed, books: &Books, payment: &Payment) {
+    let committed = u64::from(payment.state == PaymentState::Committed);
+    let count = |figure: &mut [u64; 2]| {
+        figure[0] += 1;
+        figure[1] += committed;
+    };
+    let kind = Kind::from_u8(payment.kind).map_or(0, |kind| kind as u8);
+    count(sums.by_kind.entry(kind).or_insert([0; 2]));
+    let (initiator, responder) = (payment.initiator(), payment.responder);
+    count(sums.as_initiator.entry(initiator.0).or_insert([0; 2]));
+    if responder != initiator && books.participant_ref(responder).is_some() {
+        count(sums.as_responder.entry(responder.0).or_insert([0; 2]));
+    }
+    if payment.contradicted {
+        sums.contradicted[usize::from(payment.state == PaymentState::Declined)] += 1;
     }
 }
 
@@ -265,11 +335,13 @@ mod tests {
                 window: NO_WINDOW,
                 responder: DEBTOR,
                 currency: Currency::CNY,
+                kind: Kind::Debit as u8,
                 state: PaymentState::Reserved,
                 code: Code::InProgress,
                 outcomes: 0,
+                contradicted: false,
             });
-            books.reserve(DEBTOR, Currency::CNY, 100 * serial);
+            books.reserve(at);
             if serial < 3 {
                 books.conclude(at, PaymentState::Committed, Code::Committed);
                 books.post(at, serial as usize - 1);
@@ -368,6 +440,35 @@ mod tests {
     fn two_open_windows_of_a_currency_or_none_are_found() {
         planted(|b| b.windows[0].state = WindowState::Open, "2 windows are open");
         planted(|b| b.windows[1].state = WindowState::Closed, "0 windows are open");
+    }
+
+    #[test]
+    fn an_expired_pull_that_was_sent_and_has_no_reversal_is_found() {
+        let expired = |code| move |b: &mut Books| b.conclude(2, PaymentState::Expired, code);
+        planted(
+            expired(Code::BankTimeout),
+            "expired after it was sent, without a Reversal",
+        );
+        let mut unsent = books();
+        expired(Code::LinkDown)(&mut unsent);
+        assert_eq!(check(&unsent), Vec::<String>::new());
+        planted(|b| b.raise_reversal_of_a_pull(1), "Committed of kind 1 and reversed");
+    }
+
+    #[test]
+    fn refunds_of_more_than_the_original_or_of_no_original_are_found() {
+        planted(
+            |b| {
+                b.refunds.insert(0, vec![1]);
+            },
+            "refunds come to 200 of its 100",
+        );
+        planted(
+            |b| {
+                b.refunds.insert(2, vec![]);
+            },
+            "Reserved of kind 1 and refunded",
+        );
     }
 
     #[test]

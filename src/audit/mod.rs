@@ -8,6 +8,7 @@
 //!
 //! Input is never trusted: an event that can't be is a finding, not a panic.
 
+mod admission;
 mod auditor;
 mod books;
 mod invariants;

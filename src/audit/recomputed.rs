@@ -52,7 +52,7 @@ pub struct CurrencyTotals {
 }
 
 /// The ledger, recomputed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recomputed {
     /// Events read.
     pub events: u64,
@@ -66,10 +66,20 @@ pub struct Recomputed {
     pub duplicates: u64,
     /// Replies that came after the payment was final, or that said nothing a payment in its state can take.
     pub late_replies: u64,
-    /// Replies of a participant that is not the payment's responder, or with another amount or currency.
-    pub unentitled_replies: u64,
+    /// Replies of a participant that is not the payment's responder, with another amount or currency, or that mean nothing.
+    pub refused_replies: u64,
     /// Late words that contradict the final state: committed and no, declined and yes.
     pub conflicts: u64,
+    /// Payments with such a word: committed and then no, declined and then yes.
+    pub contradicted: [u64; 2],
+    /// Reversals raised and not acknowledged since.
+    pub reversals_open: u64,
+    /// Final payments by their kind's number (0 = none): all, and committed among them.
+    pub by_kind: BTreeMap<u8, [u64; 2]>,
+    /// Final payments by their initiator's index: all, and committed among them; who has none is left out.
+    pub as_initiator: BTreeMap<u16, [u64; 2]>,
+    /// The same by responder, without those that asked themselves.
+    pub as_responder: BTreeMap<u16, [u64; 2]>,
     /// Positions by participant index in the scheme's first currency, minor units.
     pub positions: Vec<Position>,
     /// Reserved sums by participant index in the scheme's first currency, minor units.
@@ -95,6 +105,8 @@ pub struct Statement {
     pub reserved: Vec<Position>,
     /// Every window; nets of zero may be left out or not.
     pub windows: Vec<WindowTotals>,
+    /// Reversals not acknowledged, if it says how many.
+    pub reversals_open: Option<u64>,
 }
 
 impl Recomputed {
@@ -131,6 +143,14 @@ impl Recomputed {
         compare_sums("position", &self.positions, &statement.positions, &mut differences);
         compare_sums("reserved sum", &self.reserved, &statement.reserved, &mut differences);
         self.compare_windows(&statement.windows, &mut differences);
+        if let Some(stated) = statement.reversals_open
+            && stated != self.reversals_open
+        {
+            differences.push(format!(
+                "reversals not acknowledged: the journal gives {}, the switch says {stated}",
+                self.reversals_open
+            ));
+        }
         differences
     }
 

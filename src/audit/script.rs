@@ -46,6 +46,7 @@ impl Script {
         let mut scheme = SchemeTerms::zeroed();
         scheme.participant_count = 3;
         scheme.maximum_minor = 5_000;
+        scheme.refund_days = 1;
         scheme.currencies = [156, 344, 0, 0];
         script.event(RecordKind::Genesis, bytes_of(&scheme));
         for (index, role) in [
@@ -57,7 +58,7 @@ impl Script {
             terms.index = ParticipantIndex(index);
             terms.code = SchemeCode([b'A' + index as u8; 14]);
             terms.role = role as u8;
-            terms.permitted_kinds = Kind::Debit.bit();
+            terms.permitted_kinds = Kind::ALL.iter().fold(0, |mask, kind| mask | kind.bit());
             terms.wait_ns = SECOND;
             terms.doubt_ns = 5 * SECOND;
             terms.expiry_pull_ns = 60 * SECOND;
@@ -119,6 +120,28 @@ impl Script {
     pub(super) fn debit(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
         let body = self.body(responder, amount_minor);
         self.send(body)
+    }
+
+    /// A payment of any kind but Refund, sent; a step is Sign.
+    pub(super) fn payment(&mut self, kind: Kind, amount_minor: u64) -> PaymentBody {
+        let mut body = self.body(BANK, amount_minor);
+        body.kind = kind as u8;
+        body.step = if amount_minor == 0 { 2 } else { 0 };
+        self.send(body)
+    }
+
+    /// A Refund of `original`, sent.
+    pub(super) fn refund(&mut self, original: &PaymentBody, amount_minor: u64) -> PaymentBody {
+        let mut body = self.body(original.responder.0, amount_minor);
+        (body.kind, body.original) = (Kind::Refund as u8, original.id);
+        self.send(body)
+    }
+
+    /// A Debit that commits.
+    pub(super) fn committed(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
+        let payment = self.debit(responder, amount_minor);
+        self.yes(&payment);
+        payment
     }
 
     pub(super) fn refused(&mut self, code: Code, change: impl FnOnce(&mut PaymentBody)) {

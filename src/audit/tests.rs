@@ -1,9 +1,11 @@
 //! The rules, one claim each, on hand-built events.
 
+mod kinds;
+
 use super::script::{BANK, CAP, INSTITUTION, NOON, OTHER_BANK, Script, TODAY};
 use super::{AuditError, Auditor, Statement, recompute};
 use crate::domain::{
-    BusinessDate, Code, Kind, ParticipantIndex, ParticipantTerms, PaymentId, Role, SchemeTerms, WindowId, WindowState,
+    BusinessDate, Code, ParticipantIndex, ParticipantTerms, PaymentId, Role, SchemeTerms, WindowId, WindowState,
 };
 use crate::journal::{Journal, JournalError, JournalOptions, SyncMode};
 use crate::wire::{NotSentEvent, RecordKind, Regarding, ReplyOutcome, WindowAction};
@@ -64,7 +66,6 @@ fn every_rule_refuses_with_its_own_code() {
     Script::new().refused(Code::OnUs, |b| b.responder = ParticipantIndex(INSTITUTION));
     Script::with(suspended(1)).refused(Code::InitiatorSuspended, |_| {});
     Script::with(suspended(2)).refused(Code::ResponderSuspended, |_| {});
-    Script::new().refused(Code::KindNotPermitted, |b| b.kind = Kind::Payout as u8);
     Script::new().refused(Code::KindNotPermitted, |b| b.kind = 77);
     Script::with(|t| t.permitted_kinds = 0).refused(Code::KindNotPermitted, |_| {});
     Script::with(|t| t.role = Role::Bank as u8).refused(Code::KindNotPermitted, |_| {});
@@ -204,7 +205,7 @@ fn a_reply_counts_only_from_the_responder_with_amount_and_currency() {
     other.id.low = 99;
     script.yes(&other);
     let sums = script.clean();
-    assert_eq!((sums.unentitled_replies, sums.payments.reserved), (4, 1));
+    assert_eq!((sums.refused_replies, sums.payments.reserved), (4, 1));
 }
 
 #[test]
@@ -371,6 +372,7 @@ fn every_difference_from_the_switchs_own_statement_is_named() {
         positions: ours.positions.clone(),
         reserved: ours.reserved.clone(),
         windows: ours.windows.clone(),
+        reversals_open: Some(0),
     };
     assert_eq!(ours.differences(&truth), Vec::<String>::new());
     let lie = |change: fn(&mut Statement)| {

@@ -3,8 +3,10 @@
 use super::engine::{Engine, Event, Outlet};
 use super::outbox::WordKind;
 use super::payment::{PaymentRecord, parties};
-use crate::domain::{Code, Kind, LinkId, ParticipantIndex, PaymentSlot, PaymentState, Role, UtcNanos, WindowId};
-use crate::wire::{Effect, EffectFrame, PaymentBody, RequestEvent, content_digest};
+use crate::domain::{
+    Code, Direction, Kind, LinkId, ParticipantIndex, PaymentSlot, PaymentState, Role, UtcNanos, WindowId,
+};
+use crate::wire::{AnswerFlags, Effect, EffectFrame, PaymentBody, RequestEvent, content_digest};
 
 impl Engine {
     pub(super) fn request<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
@@ -23,7 +25,7 @@ impl Engine {
             send_answer(&record, 0, Code::DateNotOpen, 0, request.link(), out);
             return;
         }
-        let admission = self.admit(body);
+        let admission = self.admit(body, event.time);
         let slot = PaymentSlot(self.payments.len() as u32);
         let mut record = new_record(body, digest, request.stamp.link, event.time);
         self.index.insert(body.id, slot);
@@ -32,16 +34,21 @@ impl Engine {
                 record.finish(PaymentState::Rejected, code, event.time, WindowId::NONE);
                 self.payments.push(record);
                 self.figures.rejected += 1;
-                self.count_outcome(record.scene, code);
+                self.count_outcome(&record);
                 self.tell_initiator(slot, WordKind::Answer, out);
             }
             Ok(admitted) => {
                 record.currency_slot = admitted.currency_slot;
                 record.expiry_or_window = event.time.plus(admitted.expiry_ns).0;
                 self.payments.push(record);
-                let debtor = &mut self.participants[admitted.debtor.index()];
-                debtor.accounts[usize::from(admitted.currency_slot)].reserve(record.amount());
-                self.open_sum += record.amount().as_position();
+                if let Some(debtor) = admitted.debtor {
+                    let debtor = &mut self.participants[debtor.index()];
+                    debtor.accounts[usize::from(admitted.currency_slot)].reserve(record.amount());
+                    self.open_sum += record.amount().as_position();
+                }
+                if let Some(original) = admitted.original {
+                    self.refunds.take(slot, original, record.amount_minor);
+                }
                 self.timers.start_doubt(admitted.doubt_class, slot);
                 self.figures.accepted += 1;
                 self.figures.reserved += 1;
@@ -58,7 +65,7 @@ impl Engine {
 
     /// The rules a new payment must pass, in the order in which they are told.
     #[inline]
-    fn admit(&self, body: &PaymentBody) -> Result<Admitted, Code> {
+    fn admit(&self, body: &PaymentBody, time: UtcNanos) -> Result<Admitted, Code> {
         let initiator_index = body.id.originator();
         let initiator = self
             .participants
@@ -77,9 +84,7 @@ impl Engine {
         if !responder.may_be_asked() {
             return Err(Code::ResponderSuspended);
         }
-        let Some(kind @ Kind::Debit) = body.kind() else {
-            return Err(Code::KindNotPermitted);
-        };
+        let kind = body.kind().ok_or(Code::KindNotPermitted)?;
         let roles_fit = initiator.role == Role::Institution && responder.role == Role::Bank;
         if !roles_fit || !initiator.terms.permits(kind) || !responder.terms.permits(kind) {
             return Err(Code::KindNotPermitted);
@@ -92,7 +97,7 @@ impl Engine {
             return Err(Code::CurrencyNotOpen);
         }
         let amount = body.amount();
-        if amount.0 == 0 {
+        if (amount.0 == 0) != (kind.direction() == Direction::None) {
             return Err(Code::AmountInvalid);
         }
         if amount.0 > self.scheme.maximum_minor {
@@ -102,14 +107,18 @@ impl Engine {
         if over(initiator.terms.payment_limit_minor) || over(responder.terms.payment_limit_minor) {
             return Err(Code::OverAgreedLimit);
         }
-        let debtor = parties(kind, initiator_index, body.responder)
-            .ok_or(Code::KindNotPermitted)?
-            .debtor;
-        if !self.participants[debtor.index()].accounts[currency_slot].admits(amount) {
+        let original = if kind == Kind::Refund {
+            Some(self.refundable(body, time)?)
+        } else {
+            None
+        };
+        let debtor = parties(kind, initiator_index, body.responder).map(|parties| parties.debtor);
+        if debtor.is_some_and(|debtor| !self.participants[debtor.index()].accounts[currency_slot].admits(amount)) {
             return Err(Code::CoverExceeded);
         }
         Ok(Admitted {
             debtor,
+            original,
             currency_slot: currency_slot as u8,
             expiry_ns: responder.expiry_ns(kind),
             wait_ns: responder.terms.wait_ns,
@@ -135,11 +144,8 @@ impl Engine {
             };
             let word = participant.outbox.push(WordKind::DuplicateAnswer, slot);
             if out.listens() {
-                out.emit(Effect::Frame(EffectFrame::new(
-                    initiator,
-                    via,
-                    &payment.stored_answer(word),
-                )));
+                let answer = self.final_answer(slot, word, AnswerFlags::DUPLICATE);
+                out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
             }
         }
     }
@@ -147,7 +153,10 @@ impl Engine {
 
 /// What admission found out about an accepted payment.
 struct Admitted {
-    debtor: ParticipantIndex,
+    /// Who will owe, where money moves.
+    debtor: Option<ParticipantIndex>,
+    /// What a Refund gives back.
+    original: Option<PaymentSlot>,
     currency_slot: u8,
     expiry_ns: u64,
     wait_ns: u64,
@@ -171,7 +180,8 @@ fn new_record(body: &PaymentBody, digest: u64, link: u32, time: UtcNanos) -> Pay
         code: Code::InProgress as u8,
         attempts: 0,
         currency_slot: 0,
-        reserved: [0; 2],
+        step: body.step,
+        exceptions: 0,
     }
 }
 

@@ -1,11 +1,15 @@
 //! The engine: one event in, its effects out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thiserror::Error;
 
 use super::duplicates::DuplicateIndex;
+use super::exception::ExceptionItem;
 use super::figures::Figures;
 use super::participant::Participant;
 use super::payment::PaymentRecord;
+use super::refund::Refunds;
 use super::reversal::Reversals;
 use super::timer::Timers;
 use super::window::Windows;
@@ -87,6 +91,12 @@ pub struct Engine {
     pub(super) windows: Windows,
     pub(super) timers: Timers,
     pub(super) reversals: Reversals,
+    pub(super) refunds: Refunds,
+    /// Slot of a committed Bind → the mandate's token that its bank gave.
+    pub(super) tokens: BTreeMap<u32, [u64; 2]>,
+    /// Slots of the payments in doubt: derived, so that an operator's question reads no other payment.
+    pub(super) doubtful: BTreeSet<u32>,
+    pub(super) exceptions: Vec<ExceptionItem>,
     pub(super) figures: Figures,
     /// Σ amounts of open payments, kept apart from the accounts: invariant 5.
     pub(super) open_sum: Position,
@@ -113,6 +123,10 @@ impl Engine {
             windows: Windows::default(),
             timers: Timers::default(),
             reversals: Reversals::default(),
+            refunds: Refunds::default(),
+            tokens: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
+            exceptions: Vec::new(),
             figures: Figures::default(),
             open_sum: 0,
             event_number: 0,

@@ -1,4 +1,4 @@
-//! Counts: what happened, by outcome, code and scene.
+//! Counts: what happened, by outcome, code, scene, kind and participant.
 
 /// The engine's counts since Genesis.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Figures {
     pub by_code: [u64; 40],
     /// Final outcomes by scene: all, and committed among them.
     pub by_scene: [[u64; 2]; 8],
+    /// Final outcomes by kind: all, and committed among them; what is no kind is counted under 0.
+    pub by_kind: [[u64; 2]; 8],
 }
 
 impl Default for Figures {
@@ -56,8 +58,18 @@ impl Default for Figures {
             status_requests: 0,
             by_code: [0; 40],
             by_scene: [[0; 2]; 8],
+            by_kind: [[0; 2]; 8],
         }
     }
+}
+
+/// How a participant's payments ended: final outcomes, and committed among them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Success {
+    /// Payments that it asked for.
+    pub as_initiator: [u64; 2],
+    /// Payments that others asked of it.
+    pub as_responder: [u64; 2],
 }
 
 impl Figures {

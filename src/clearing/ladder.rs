@@ -1,10 +1,11 @@
 //! The ladder of a payment in doubt: T1, status requests, T2, Reversals, and what a restart does to all of them.
 
 use super::engine::{Engine, Outlet};
+use super::exception::ExceptionKind;
 use super::outbox::WordKind;
 use super::reversal::{ReversalObject, ReversalState, reversal_frame};
 use super::timer::{Timer, TimerKind};
-use crate::domain::{Code, Kind, LinkId, PaymentSlot, PaymentState, SECOND, UtcNanos};
+use crate::domain::{Code, Direction, Kind, LinkId, PaymentSlot, PaymentState, SECOND, UtcNanos};
 use crate::wire::{Effect, EffectFrame, Frame, FrameHeader, StatusRequest};
 
 /// Status requests follow the first at these times after a payment came in doubt.
@@ -54,8 +55,10 @@ impl Engine {
             TimerKind::Expiry => {
                 if payment.state == PaymentState::InDoubt as u8 && payment.expiry() <= timer.deadline {
                     self.close_without_money(slot, PaymentState::Expired, Code::BankTimeout, timer.deadline, out);
-                    if payment.is_pull() {
-                        self.make_sure_of_reversal(slot, timer.deadline, out);
+                    match payment.direction() {
+                        Direction::Pull => self.make_sure_of_reversal(slot, timer.deadline, out),
+                        Direction::Push => self.tell_responder(slot, out),
+                        Direction::None => {}
                     }
                 }
             }
@@ -72,6 +75,7 @@ impl Engine {
         let payment = &mut self.payments[slot.index()];
         if payment.state == PaymentState::Reserved as u8 {
             payment.state = PaymentState::InDoubt as u8;
+            self.doubtful.insert(slot.0);
             self.figures.reserved -= 1;
             self.figures.in_doubt += 1;
         }
@@ -153,6 +157,7 @@ impl Engine {
         };
         let repeated = reversal.attempts > 0;
         let Some(next) = reversal.attempt(self.time) else {
+            self.note_exception(slot, ExceptionKind::ReversalManual);
             return;
         };
         let frame = reversal_frame(&payment, reversal, repeated);

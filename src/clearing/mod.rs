@@ -9,12 +9,14 @@
 mod admission;
 mod duplicates;
 mod engine;
+mod exception;
 mod figures;
 mod ladder;
 mod outbox;
 mod participant;
 mod payment;
 mod query;
+mod refund;
 mod reply;
 mod reversal;
 mod settlement;
@@ -25,6 +27,7 @@ mod timer;
 mod window;
 
 pub use engine::{Breach, Engine, Event, Outlet};
-pub use figures::Figures;
-pub use query::{LedgerSnapshot, ParticipantSnapshot, WindowSnapshot};
+pub use exception::{ExceptionItem, ExceptionKind};
+pub use figures::{Figures, Success};
+pub use query::{InDoubtSnapshot, LedgerSnapshot, ParticipantSnapshot, WindowSnapshot};
 pub use state_hash::StateHash;

@@ -1,5 +1,6 @@
 //! A participant in the engine: terms, cover, position, outbox.
 
+use super::figures::Success;
 use super::outbox::Outbox;
 use crate::domain::{Amount, Kind, ParticipantTerms, Position, Role};
 
@@ -52,6 +53,7 @@ pub(super) struct Participant {
     /// Which T1 queue its payments wait in.
     pub(super) doubt_class: usize,
     pub(super) outbox: Outbox,
+    pub(super) success: Success,
 }
 
 impl Participant {
@@ -74,6 +76,7 @@ impl Participant {
             accounts,
             doubt_class,
             outbox: Outbox::default(),
+            success: Success::default(),
         }
     }
 

@@ -3,16 +3,17 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::domain::{
-    Amount, Code, Currency, Direction, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, UtcNanos, WindowId,
+    Amount, BindStep, Code, Currency, Direction, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, UtcNanos,
+    WindowId,
 };
-use crate::wire::{Answer, AnswerFlags, Frame, FrameHeader};
+use crate::wire::{Answer, FinalNotice, Frame, FrameHeader};
 
 /// What the engine keeps of a payment.
 ///
 /// ```text
 ///  0 id │ 16 digest u64 │ 24 amount u64 │ 32 accepted, later final time u64 │ 40 T2 deadline, later window u64
 /// 48 link u32 │ 52 responder u16 │ 54 currency u16 │ 56 kind │ 57 scene │ 58 state │ 59 code │ 60 attempts │ 61 currency
-/// slot │ 62 zero
+/// slot │ 62 step │ 63 exceptions
 /// ```
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -36,7 +37,10 @@ pub(super) struct PaymentRecord {
     pub(super) attempts: u8,
     /// The currency's place among the scheme's currencies.
     pub(super) currency_slot: u8,
-    pub(super) reserved: [u8; 2],
+    /// The step of a Bind or Unbind.
+    pub(super) step: u8,
+    /// Bits of the exception items it has.
+    pub(super) exceptions: u8,
 }
 
 const _: () = assert!(size_of::<PaymentRecord>() == 64);
@@ -74,9 +78,19 @@ impl PaymentRecord {
         parties(Kind::from_u8(self.kind)?, self.initiator(), self.responder)
     }
 
-    /// True when the initiator is paid, so that a bank that did too much must give it back.
-    pub(super) fn is_pull(&self) -> bool {
-        Kind::from_u8(self.kind).is_some_and(|kind| kind.direction() == Direction::Pull)
+    /// Who asks whom to move money.
+    pub(super) fn direction(&self) -> Direction {
+        Kind::from_u8(self.kind).map_or(Direction::None, Kind::direction)
+    }
+
+    #[inline]
+    pub(super) fn is_kind(&self, kind: Kind) -> bool {
+        self.kind == kind as u8
+    }
+
+    /// True for the step to which a bank's yes brings the mandate's token.
+    pub(super) fn makes_mandate(&self) -> bool {
+        self.is_kind(Kind::Bind) && self.step == BindStep::Sign as u8
     }
 
     /// The window of a committed payment.
@@ -136,9 +150,23 @@ impl PaymentRecord {
         }
     }
 
-    /// The stored answer given again.
-    pub(super) fn stored_answer(&self, word: u64) -> Answer {
-        self.answer(word, self.code, AnswerFlags::DUPLICATE)
+    /// The final state as its bank is told it, word number `word`.
+    pub(super) fn final_notice(&self, word: u64, flags: u8) -> FinalNotice {
+        FinalNotice {
+            header: FrameHeader::new(FinalNotice::TEMPLATE, size_of::<FinalNotice>()),
+            id: self.id,
+            word,
+            amount_minor: self.amount_minor,
+            window: self.window(),
+            final_ns: self.final_ns(),
+            currency: self.currency,
+            kind: self.kind,
+            code: self.code,
+            state: self.state,
+            flags,
+            initiator: self.initiator(),
+            reserved: 0,
+        }
     }
 }
 

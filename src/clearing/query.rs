@@ -1,9 +1,13 @@
 //! Questions to the engine that are not events: inquiries, words to be told again, snapshots for operators.
 
 use super::engine::Engine;
+use super::figures::Success;
 use super::outbox::WordKind;
 use super::reversal::{ReversalState, reversal_frame};
-use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, Position, SchemeCode, UtcNanos, WindowId, WindowState};
+use crate::domain::{
+    Amount, Code, Currency, Kind, LinkId, ParticipantIndex, PaymentId, Position, SchemeCode, UtcNanos, WindowId,
+    WindowState,
+};
 use crate::wire::{AnswerFlags, EffectFrame, Frame, FrameHeader, InquiryAnswer};
 
 /// A participant as an operator sees it; sums in minor units of the scheme's first currency.
@@ -21,6 +25,29 @@ pub struct ParticipantSnapshot {
     pub cover: Position,
     /// Usable part of the cover.
     pub cap: Position,
+    /// How its payments ended.
+    pub success: Success,
+}
+
+/// A payment in doubt as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct InDoubtSnapshot {
+    /// The payment.
+    pub payment: PaymentId,
+    /// The bank that is asked.
+    pub responder: ParticipantIndex,
+    /// What it is.
+    pub kind: Kind,
+    /// Its amount; 0 where no money moves.
+    pub amount: Amount,
+    /// Its currency.
+    pub currency: Currency,
+    /// When it was accepted.
+    pub accepted: UtcNanos,
+    /// Status requests raised since it came in doubt.
+    pub attempts: u8,
+    /// T2: when it expires, unless the bank answers before.
+    pub expires: UtcNanos,
 }
 
 /// A window as an operator sees it.
@@ -111,21 +138,51 @@ impl Engine {
         let payment = &self.payments[slot.index()];
         match kind {
             WordKind::Answer => {
-                let answer = payment.answer(word, payment.code, AnswerFlags::RETRANSMITTED);
+                let answer = self.final_answer(slot, word, AnswerFlags::RETRANSMITTED);
                 Some(EffectFrame::new(participant, link, &answer))
             }
             WordKind::DuplicateAnswer => {
-                let mut answer = payment.stored_answer(word);
-                answer.flags |= AnswerFlags::RETRANSMITTED;
+                let answer = self.final_answer(slot, word, AnswerFlags::DUPLICATE | AnswerFlags::RETRANSMITTED);
                 Some(EffectFrame::new(participant, link, &answer))
             }
             WordKind::Reversal => {
                 let frame = reversal_frame(payment, self.reversals.get(slot)?, true);
                 Some(EffectFrame::new(participant, link, &frame))
             }
-            // Pushes, whose final notices these are, are not accepted yet.
-            WordKind::FinalNotice => None,
+            WordKind::FinalNotice => {
+                let notice = payment.final_notice(word, AnswerFlags::RETRANSMITTED);
+                Some(EffectFrame::new(participant, link, &notice))
+            }
         }
+    }
+
+    /// The first payments in doubt, in the order of their acceptance, at most `limit`.
+    #[must_use]
+    pub fn in_doubt(&self, limit: usize) -> Vec<InDoubtSnapshot> {
+        let first = self.doubtful.iter().take(limit);
+        first
+            .map(|&slot| {
+                let payment = &self.payments[slot as usize];
+                InDoubtSnapshot {
+                    payment: payment.id,
+                    responder: payment.responder,
+                    kind: Kind::from_u8(payment.kind).expect("an open payment's kind was checked at admission"),
+                    amount: payment.amount(),
+                    currency: payment.currency(),
+                    accepted: UtcNanos(payment.time_ns),
+                    attempts: payment.attempts,
+                    expires: payment.expiry(),
+                }
+            })
+            .collect()
+    }
+
+    /// How a participant's payments ended; nothing of one that is not in the directory.
+    #[must_use]
+    pub fn success(&self, participant: ParticipantIndex) -> Success {
+        self.participants
+            .get(participant.index())
+            .map_or_else(Success::default, |p| p.success)
     }
 
     /// The ledger as an operator sees it.
@@ -141,6 +198,7 @@ impl Engine {
                 reserved: p.accounts[0].reserved,
                 cover: p.accounts[0].cover,
                 cap: p.accounts[0].cap,
+                success: p.success,
             })
             .collect();
         let windows = self

@@ -1,10 +1,12 @@
 //! The bank's words, and the final states they and NotSent lead to.
 
 use super::engine::{Engine, Event, Outlet};
+use super::exception::ExceptionKind;
 use super::outbox::WordKind;
+use super::payment::PaymentRecord;
 use super::reversal::ReversalState;
-use crate::domain::{Code, LinkId, PaymentSlot, PaymentState, UtcNanos, WindowId};
-use crate::wire::{Effect, EffectFrame, NotSentEvent, Regarding, ReplyEvent, ReplyOutcome, TerminateCode};
+use crate::domain::{Code, Direction, Kind, LinkId, PaymentSlot, PaymentState, UtcNanos, WindowId};
+use crate::wire::{Answer, Effect, EffectFrame, NotSentEvent, Regarding, ReplyEvent, ReplyOutcome, TerminateCode};
 
 impl Engine {
     pub(super) fn reply<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
@@ -24,56 +26,62 @@ impl Engine {
             ReplyOutcome::from_u8(body.outcome),
             Regarding::from_u8(body.regarding),
         ) else {
-            self.figures.replies_refused += 1;
-            out.emit(Effect::Cut {
-                link: LinkId(reply.link),
-                code: TerminateCode::ReplyNotEntitled,
-            });
+            self.refuse_reply(reply, TerminateCode::ReplyNotEntitled, out);
             return;
         };
         match (regarding, outcome) {
-            (Regarding::Reversal, ReplyOutcome::Acknowledged) => {
-                if let Some(reversal) = self.reversals.get_mut(slot) {
-                    reversal.state = ReversalState::Acknowledged;
-                }
+            (Regarding::Request | Regarding::Status, ReplyOutcome::Yes) => {
+                self.bank_says_yes(slot, body.token, event.time, out);
             }
-            (Regarding::Reversal, ReplyOutcome::Yes | ReplyOutcome::No | ReplyOutcome::NeverSeen)
-            | (Regarding::Request | Regarding::Status, ReplyOutcome::Acknowledged) => {
-                self.figures.replies_refused += 1;
-                out.emit(Effect::Cut {
-                    link: LinkId(reply.link),
-                    code: TerminateCode::FieldInvalid,
-                });
-            }
-            (Regarding::Request | Regarding::Status, ReplyOutcome::Yes) => self.bank_says_yes(slot, event.time, out),
             (Regarding::Request | Regarding::Status, ReplyOutcome::No) => {
                 let code = Code::from_u8(body.code)
                     .filter(|c| c.is_bank_refusal())
                     .unwrap_or(Code::BankDeclined);
                 self.bank_says_no(slot, code, event.time, out);
             }
-            (Regarding::Request | Regarding::Status, ReplyOutcome::NeverSeen) => {
+            (Regarding::Status, ReplyOutcome::NeverSeen) => {
                 self.bank_says_no(slot, Code::LinkDown, event.time, out);
+            }
+            (Regarding::Reversal, ReplyOutcome::Acknowledged) => match self.reversals.get_mut(slot) {
+                Some(reversal) => reversal.state = ReversalState::Acknowledged,
+                None => self.refuse_reply(reply, TerminateCode::FieldInvalid, out),
+            },
+            (Regarding::Request, ReplyOutcome::NeverSeen)
+            | (Regarding::Request | Regarding::Status, ReplyOutcome::Acknowledged)
+            | (Regarding::Reversal, ReplyOutcome::Yes | ReplyOutcome::No | ReplyOutcome::NeverSeen) => {
+                self.refuse_reply(reply, TerminateCode::FieldInvalid, out);
             }
         }
     }
 
-    fn bank_says_yes<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
+    fn refuse_reply<O: Outlet>(&mut self, reply: &ReplyEvent, code: TerminateCode, out: &mut O) {
+        self.figures.replies_refused += 1;
+        out.emit(Effect::Cut {
+            link: LinkId(reply.link),
+            code,
+        });
+    }
+
+    fn bank_says_yes<O: Outlet>(&mut self, slot: PaymentSlot, token: [u64; 2], time: UtcNanos, out: &mut O) {
         let payment = self.payments[slot.index()];
         match payment.state() {
-            PaymentState::Reserved | PaymentState::InDoubt => self.commit(slot, time, out),
+            PaymentState::Reserved | PaymentState::InDoubt => self.commit(slot, token, time, out),
             PaymentState::Committed => self.figures.late_words += 1,
             PaymentState::Expired => {
                 self.figures.late_words += 1;
-                if payment.is_pull() {
-                    self.make_sure_of_reversal(slot, time, out);
+                match payment.direction() {
+                    Direction::Pull => self.make_sure_of_reversal(slot, time, out),
+                    // The bank of a push has its final notice, and credits nobody.
+                    Direction::Push | Direction::None => {}
                 }
             }
             PaymentState::Declined => {
                 self.figures.late_words += 1;
                 self.figures.conflicts += 1;
-                if payment.is_pull() {
-                    self.make_sure_of_reversal(slot, time, out);
+                self.note_exception(slot, ExceptionKind::DeclinedThenYes);
+                match payment.direction() {
+                    Direction::Pull => self.make_sure_of_reversal(slot, time, out),
+                    Direction::Push | Direction::None => {}
                 }
             }
             PaymentState::Rejected => unreachable!("a reply to a rejected payment is refused before"),
@@ -84,10 +92,12 @@ impl Engine {
         match self.payments[slot.index()].state() {
             PaymentState::Reserved | PaymentState::InDoubt => {
                 self.close_without_money(slot, PaymentState::Declined, code, time, out);
+                self.tell_responder(slot, out);
             }
             PaymentState::Committed => {
                 self.figures.late_words += 1;
                 self.figures.conflicts += 1;
+                self.note_exception(slot, ExceptionKind::CommittedThenNo);
             }
             PaymentState::Declined | PaymentState::Expired => self.figures.late_words += 1,
             PaymentState::Rejected => unreachable!("a reply to a rejected payment is refused before"),
@@ -105,12 +115,13 @@ impl Engine {
         };
         if self.payments[slot.index()].is_open() {
             let code = Code::from_u8(not_sent.code).unwrap_or(Code::SwitchError);
+            // Its bank never heard of it, so there is no final notice either.
             self.close_without_money(slot, PaymentState::Expired, code, event.time, out);
         }
     }
 
-    /// One step: release, post, stamp the window, answer.
-    fn commit<O: Outlet>(&mut self, slot: PaymentSlot, time: UtcNanos, out: &mut O) {
+    /// One step: release, post, stamp the window, answer. `token` is the one in the bank's yes.
+    fn commit<O: Outlet>(&mut self, slot: PaymentSlot, token: [u64; 2], time: UtcNanos, out: &mut O) {
         self.release(slot, out);
         let payment = &mut self.payments[slot.index()];
         let currency_slot = usize::from(payment.currency_slot);
@@ -120,18 +131,27 @@ impl Engine {
             .open_mut(currency_slot)
             .unwrap_or_else(|| panic!("payment {} commits and its currency has no open window", payment.id));
         payment.finish(PaymentState::Committed, Code::Committed, time, window.id);
-        if let Some(parties) = payment.parties() {
-            window.post(parties.debtor, parties.creditor, amount);
-            self.participants[parties.debtor.index()].accounts[currency_slot].position += amount;
-            self.participants[parties.creditor.index()].accounts[currency_slot].position -= amount;
+        let payment = *payment;
+        match payment.parties() {
+            Some(parties) => {
+                window.post(parties.debtor, parties.creditor, amount);
+                self.participants[parties.debtor.index()].accounts[currency_slot].position += amount;
+                self.participants[parties.creditor.index()].accounts[currency_slot].position -= amount;
+            }
+            None => window.count(),
         }
-        let scene = payment.scene;
+        if payment.is_kind(Kind::Refund) {
+            self.refunds.keep(slot);
+        } else if payment.makes_mandate() {
+            self.tokens.insert(slot.0, token);
+        }
         self.figures.committed += 1;
-        self.count_outcome(scene, Code::Committed);
+        self.count_outcome(&payment);
         self.tell_initiator(slot, WordKind::Answer, out);
+        self.tell_responder(slot, out);
     }
 
-    /// Declined or Expired: release, answer.
+    /// Declined or Expired: release, answer. The caller tells the bank of a push, if anything was sent to it.
     pub(super) fn close_without_money<O: Outlet>(
         &mut self,
         slot: PaymentSlot,
@@ -143,7 +163,10 @@ impl Engine {
         self.release(slot, out);
         let payment = &mut self.payments[slot.index()];
         payment.finish(state, code, time, WindowId::NONE);
-        let scene = payment.scene;
+        let payment = *payment;
+        if payment.is_kind(Kind::Refund) {
+            self.refunds.give_back(slot, payment.amount_minor);
+        }
         match state {
             PaymentState::Declined => self.figures.declined += 1,
             PaymentState::Expired => self.figures.expired += 1,
@@ -151,7 +174,7 @@ impl Engine {
                 unreachable!("closed without money as {state:?}")
             }
         }
-        self.count_outcome(scene, code);
+        self.count_outcome(&payment);
         self.tell_initiator(slot, WordKind::Answer, out);
     }
 
@@ -168,6 +191,7 @@ impl Engine {
             self.figures.reserved -= 1;
         } else {
             self.figures.in_doubt -= 1;
+            self.doubtful.remove(&slot.0);
         }
         out.emit(Effect::Release { slot });
     }
@@ -182,15 +206,65 @@ impl Engine {
         };
         let word = participant.outbox.push(kind, slot);
         if out.listens() {
-            let answer = payment.answer(word, payment.code, 0);
-            out.emit(Effect::Frame(EffectFrame::new(initiator, payment.link(), &answer)));
+            let via = payment.link();
+            let answer = self.final_answer(slot, word, 0);
+            out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
         }
     }
 
-    pub(super) fn count_outcome(&mut self, scene: u8, code: Code) {
-        self.figures.by_code[code as usize] += 1;
-        let scene = &mut self.figures.by_scene[usize::from(scene & 7)];
-        scene[0] += 1;
-        scene[1] += u64::from(code == Code::Committed);
+    /// The answer to a payment that is final: the same whenever it is told, but for its number and flags.
+    #[inline]
+    pub(super) fn final_answer(&self, slot: PaymentSlot, word: u64, flags: u8) -> Answer {
+        let payment = &self.payments[slot.index()];
+        let mut answer = payment.answer(word, payment.code, flags);
+        if payment.is_kind(Kind::Bind) {
+            answer.mandate_token = self.tokens.get(&slot.0).copied().unwrap_or_default();
+        }
+        answer
+    }
+
+    /// Tells the bank of a push what became of it: only after this it credits, or knows that it must not.
+    #[inline]
+    pub(super) fn tell_responder<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
+        let payment = &self.payments[slot.index()];
+        if payment.direction() != Direction::Push {
+            return;
+        }
+        let bank = &mut self.participants[payment.responder.index()];
+        let word = bank.outbox.push(WordKind::FinalNotice, slot);
+        if out.listens() {
+            let notice = payment.final_notice(word, 0);
+            out.emit(Effect::Frame(EffectFrame::new(
+                payment.responder,
+                LinkId::NONE,
+                &notice,
+            )));
+        }
+    }
+
+    /// Counts a payment that has just become final.
+    pub(super) fn count_outcome(&mut self, payment: &PaymentRecord) {
+        let committed = u64::from(payment.state == PaymentState::Committed as u8);
+        let count = |figure: &mut [u64; 2]| {
+            figure[0] += 1;
+            figure[1] += committed;
+        };
+        self.figures.by_code[usize::from(payment.code)] += 1;
+        count(&mut self.figures.by_scene[usize::from(payment.scene & 7)]);
+        let kind = if payment.kind <= Kind::Unbind as u8 {
+            payment.kind
+        } else {
+            0
+        };
+        count(&mut self.figures.by_kind[usize::from(kind)]);
+        let (initiator, responder) = (payment.initiator(), payment.responder);
+        if let Some(initiator) = self.participants.get_mut(initiator.index()) {
+            count(&mut initiator.success.as_initiator);
+        }
+        if responder != initiator
+            && let Some(responder) = self.participants.get_mut(responder.index())
+        {
+            count(&mut responder.success.as_responder);
+        }
     }
 }

@@ -19,7 +19,7 @@ impl Engine {
     #[must_use]
     pub fn state_hash(&self) -> StateHash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"clearway state 1");
+        hasher.update(b"clearway state 2");
         hasher.update(&self.event_number.to_le_bytes());
         hasher.update(&self.time.0.to_le_bytes());
         hasher.update(bytemuck::bytes_of(&self.scheme));
@@ -51,6 +51,24 @@ impl Engine {
             hasher.update(&reversal.raised.0.to_le_bytes());
             hasher.update(&reversal.next.0.to_le_bytes());
             hasher.update(&reversal.word.to_le_bytes());
+        }
+        for (original, sum) in self.refunds.sums() {
+            hasher.update(&original.to_le_bytes());
+            hasher.update(&sum.to_le_bytes());
+        }
+        for (refund, original) in self.refunds.open() {
+            hasher.update(&refund.to_le_bytes());
+            hasher.update(&original.to_le_bytes());
+        }
+        for (slot, token) in &self.tokens {
+            hasher.update(&slot.to_le_bytes());
+            hasher.update(bytemuck::bytes_of(token));
+        }
+        for item in &self.exceptions {
+            hasher.update(bytemuck::bytes_of(&item.payment));
+            hasher.update(&[item.what as u8]);
+            hasher.update(&item.event.to_le_bytes());
+            hasher.update(&item.time.0.to_le_bytes());
         }
         for index in 0..self.payments.len() {
             hasher.update(bytemuck::bytes_of(&self.payments[index]));

@@ -118,4 +118,9 @@ impl Window {
         self.gross += amount;
         self.committed += 1;
     }
+
+    /// Counts a committed payment that moves nothing.
+    pub(super) fn count(&mut self) {
+        self.committed += 1;
+    }
 }

@@ -3,9 +3,12 @@
 use super::directory::{Directory, DirectoryEntry};
 use super::directory_toml::{Defaults, default_scheme};
 use super::{credential_hash, demo_credential};
-use crate::domain::{CurrencyTerms, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms};
+use crate::domain::{
+    CurrencyTerms, Kind, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
+};
 
-/// Cover of each generated participant, fen: one trillion yuan, so that a flood never meets it.
+/// Cover of each generated participant, fen: one trillion yuan, so that a flood never meets it. Institutions have as much
+/// as banks: they owe what they push.
 const GENEROUS_COVER_MINOR: u64 = 100_000_000_000_000;
 
 /// Payments that a generated institution may have unanswered, so that a flood is not refused at the door.
@@ -37,7 +40,10 @@ impl Directory {
 }
 
 fn generate_entry(index: u16, role: Role, number: u16) -> DirectoryEntry {
-    let defaults = Defaults::default();
+    let defaults = Defaults {
+        permitted_kinds: Kind::ALL.iter().fold(0, |mask, kind| mask | kind.bit()),
+        ..Defaults::default()
+    };
     let (prefix, name, cnaps, bic_code) = match role {
         Role::Institution => (
             "Z2",

@@ -82,7 +82,7 @@ impl Default for Defaults {
 /// The scheme's terms where a file leaves them out.
 pub(super) fn default_scheme() -> SchemeTerms {
     SchemeTerms {
-        rules_version: 1,
+        rules_version: SchemeTerms::RULES_VERSION,
         participant_count: 0,
         residency_bytes: 64 * MIB,
         // One million yuan.
@@ -132,7 +132,8 @@ fn read_scheme(root: &Section<'_, '_>) -> SchemeTerms {
     let Some(section) = root.section("scheme") else {
         return scheme;
     };
-    scheme.rules_version = section.integer_or("rules_version", 1..=1, 1) as u32;
+    let version = u64::from(SchemeTerms::RULES_VERSION);
+    scheme.rules_version = section.integer_or("rules_version", version..=version, version) as u32;
     scheme.residency_bytes = section.integer_or("residency_mib", 1..=65_536, scheme.residency_bytes / MIB) * MIB;
     scheme.maximum_minor = section.integer_or("maximum_minor", 1..=u64::MAX >> 1, scheme.maximum_minor);
     scheme.refund_days = section.integer_or("refund_days", 0..=366, scheme.refund_days.into()) as u32;

@@ -104,6 +104,11 @@ pub struct SchemeTerms {
 
 const _: () = assert!(size_of::<SchemeTerms>() == 64);
 
+impl SchemeTerms {
+    /// The version of the rules that this switch applies.
+    pub const RULES_VERSION: u32 = 2;
+}
+
 impl ParticipantTerms {
     /// May not initiate payments.
     pub const SUSPENDED_INITIATOR: u8 = 1;

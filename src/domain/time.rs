@@ -83,6 +83,19 @@ impl BusinessDate {
         let year = yoe + era * 400 + if month <= 2 { 1 } else { 0 };
         Self((year * 10_000 + month * 100 + day) as u32)
     }
+
+    /// The day counted from 1970-01-01: the inverse of [`BusinessDate::from_day_number`] for every date there is, and
+    /// some number for any other (Howard Hinnant's days-from-civil algorithm).
+    #[must_use]
+    pub const fn day_number(self) -> u64 {
+        let (month, day) = ((self.0 / 100 % 100) as u64, (self.0 % 100) as u64);
+        let year = (self.0 / 10_000) as u64 - if month <= 2 && self.0 >= 10_000 { 1 } else { 0 };
+        let (era, yoe) = (year / 400, year % 400);
+        let mp = (month + 9) % 12;
+        let doy = (153 * mp + 2) / 5 + day;
+        let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+        (era * 146_097 + doe).saturating_sub(719_469)
+    }
 }
 
 impl fmt::Display for BusinessDate {
@@ -126,5 +139,16 @@ mod tests {
     fn leap_days_exist() {
         assert_eq!(BusinessDate::from_day_number(11_016), BusinessDate(20_000_229));
         assert_eq!(BusinessDate::from_day_number(0), BusinessDate(19_700_101));
+    }
+
+    #[test]
+    fn every_date_of_four_centuries_gives_its_day_back() {
+        for day in 0..4 * 36_525 {
+            assert_eq!(BusinessDate::from_day_number(day).day_number(), day);
+        }
+        // Numbers that are no dates are some day, and no panic.
+        for number in [0, 1, 99, 9_999, 10_000, 20_261_399, u32::MAX] {
+            let _ = BusinessDate(number).day_number();
+        }
     }
 }

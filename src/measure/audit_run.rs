@@ -146,6 +146,10 @@ fn statement(shutdown: &Shutdown) -> Result<Statement, String> {
         positions: shutdown.participants.iter().map(|p| p.position_minor).collect(),
         reserved: shutdown.participants.iter().map(|p| p.reserved_minor).collect(),
         windows: shutdown.windows.iter().map(window_totals).collect::<Result<_, _>>()?,
+        reversals_open: shutdown
+            .status
+            .reversals
+            .map(|reversals| reversals.due + reversals.manual),
     })
 }
 
@@ -200,17 +204,10 @@ mod tests {
             recomputed: Ok(Recomputed {
                 events: stated.events,
                 payments: stated.payments,
-                by_code: BTreeMap::new(),
-                unremembered: BTreeMap::new(),
-                duplicates: 0,
-                late_replies: 0,
-                unentitled_replies: 0,
-                conflicts: 0,
                 positions: stated.positions,
                 reserved: stated.reserved,
-                further_currencies: Vec::new(),
                 windows: stated.windows,
-                findings: Vec::new(),
+                ..Recomputed::default()
             }),
             replayed: Ok((9, "ab".to_owned())),
             books: Vec::new(),

@@ -113,6 +113,9 @@ pub struct SwitchStatus {
     /// Payments by state.
     #[serde(default)]
     pub payments: PaymentFigures,
+    /// Reversals that are open.
+    #[serde(default)]
+    pub reversals: Option<ReversalFigures>,
     /// The open window.
     #[serde(default)]
     pub window: Option<OpenWindow>,
@@ -129,6 +132,15 @@ pub struct SwitchStatus {
 pub struct JournalFigures {
     /// Where the next record goes: grows with every record, and by what fills segments.
     pub appended: u64,
+}
+
+/// Reversals in a status.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct ReversalFigures {
+    /// To be sent until their banks acknowledge.
+    pub due: u64,
+    /// An operator must see to them.
+    pub manual: u64,
 }
 
 /// Payments by state in a status.

@@ -11,7 +11,7 @@ use crate::domain::{LinkId, ParticipantIndex};
 use crate::housekeeping::SnapshotDesk;
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
-use crate::wire::{Answer, Effect, Frame, Query, Reversal, Template};
+use crate::wire::{Answer, Effect, FinalNotice, Frame, Query, Reversal, Template};
 
 /// Events applied per duty cycle.
 const EVENTS_PER_CYCLE: usize = 8_192;
@@ -90,6 +90,7 @@ impl Outlet for RingOutlet {
             let word = match frame.template {
                 Template::Answer => Answer::read(&frame.bytes).word,
                 Template::Reversal => Reversal::read(&frame.bytes).word,
+                Template::FinalNotice => FinalNotice::read(&frame.bytes).word,
                 _ => 0,
             };
             if word > 0 {

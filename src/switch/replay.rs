@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use super::SwitchError;
 use crate::clearing::{Engine, Event, LedgerSnapshot, StateHash};
+use crate::domain::SchemeTerms;
 use crate::journal::{JournalError, JournalFiles};
+use crate::wire::RecordKind;
 
 /// The ledger that a journal gives.
 #[derive(Clone, Debug)]
@@ -56,4 +59,31 @@ pub(super) fn replay_engine(
         }
     }
     Ok(engine)
+}
+
+/// A journal is replayed by the rules it was written under, or not at all: others would come to another ledger.
+pub(super) fn check_rules(journal: &Path) -> Result<(), SwitchError> {
+    let Some(version) = journaled_rules(journal)? else {
+        return Ok(());
+    };
+    if version == SchemeTerms::RULES_VERSION {
+        return Ok(());
+    }
+    Err(SwitchError::Unfit(format!(
+        "the journal in {} was begun under version {version} of the rules and this switch applies version {}: go on with \
+         the release that wrote it, or give this one a new data directory",
+        journal.display(),
+        SchemeTerms::RULES_VERSION
+    )))
+}
+
+/// The rules' version in the journal's Genesis; `None` when a crash left not even that.
+fn journaled_rules(journal: &Path) -> Result<Option<u32>, JournalError> {
+    let files = JournalFiles::open(journal)?;
+    let genesis = files
+        .records()
+        .next()
+        .transpose()?
+        .filter(|record| record.kind == RecordKind::Genesis);
+    Ok(genesis.map(|record| bytemuck::pod_read_unaligned::<SchemeTerms>(record.payload).rules_version))
 }

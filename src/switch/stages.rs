@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::SwitchError;
 use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger};
-use super::replay::replay_engine;
+use super::replay::{check_rules, replay_engine};
 use super::syncer_agent::SyncerAgent;
 use crate::agent::{Agent, IntakeGate, Ring, SwitchClock, Wakeup};
 use crate::clearing::Engine;
@@ -326,6 +326,7 @@ fn open_journal(options: JournalOptions, directory: &Directory) -> Result<(Journ
         return Ok((Journal::create(options)?, Engine::new()));
     }
     let journal = Journal::open(options)?;
+    check_rules(&path)?;
     let started = Instant::now();
     let mut told = started;
     let engine = replay_engine(&path, None, |events| {

@@ -1,7 +1,7 @@
 //! What may happen on an evening, in any order: requests that fit and requests that do not, words of banks that are right,
 //! late, repeated or another's, time that passes or jumps, restarts, windows that move.
 
-use clearway::domain::{Code, Currency, Kind, MILLISECOND, SECOND};
+use clearway::domain::{BindStep, Code, Currency, Kind, MILLISECOND, SECOND};
 use clearway::wire::{Regarding, ReplyOutcome, WindowAction};
 use proptest::prelude::*;
 
@@ -19,8 +19,11 @@ pub(crate) enum Act {
         amount: u64,
         currency: Currency,
         kind: u8,
+        step: u8,
         day: u64,
     },
+    /// A refund of a request that was sent before, whatever that was.
+    Refund { nth: usize, share: Share, flaw: RefundFlaw },
     /// A request that was sent before.
     Again { nth: usize, change: Change },
     /// A bank's word on a request that was sent before.
@@ -47,6 +50,24 @@ pub(crate) enum Act {
     },
 }
 
+/// How much of its original a refund asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Share {
+    Full,
+    Half,
+    TooMuch,
+}
+
+/// What is wrong with a refund beside its amount.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RefundFlaw {
+    None,
+    Initiator,
+    Responder,
+    Currency,
+    Original,
+}
+
 /// What is other in a request that comes again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
@@ -71,19 +92,50 @@ fn request() -> impl Strategy<Value = Act> {
     (
         prop_oneof![20 => 0..INSTITUTIONS, 1 => 0..PARTICIPANTS],
         prop_oneof![20 => INSTITUTIONS..PARTICIPANTS, 1 => 0..=PARTICIPANTS],
-        prop_oneof![20 => 1u64..400, 1 => Just(0), 1 => MAXIMUM - 5..MAXIMUM + 5],
+        prop_oneof![20 => 1u64..400, 1 => MAXIMUM - 5..MAXIMUM + 5],
         currency(),
-        prop_oneof![30 => Just(Kind::Debit as u8), 1 => 0u8..8],
+        kind_and_step(),
+        // An amount where none belongs, and none where one does.
+        prop_oneof![24 => Just(false), 1 => Just(true)],
         prop_oneof![20 => Just(2u64), 4 => Just(1), 1 => Just(0), 1 => Just(3)],
     )
-        .prop_map(|(initiator, responder, amount, currency, kind, day)| Act::Request {
-            initiator,
-            responder,
-            amount,
-            currency,
-            kind,
-            day,
+        .prop_map(|(initiator, responder, amount, currency, (kind, step), wrong, day)| {
+            let no_money = matches!(Kind::from_u8(kind), Some(Kind::Bind | Kind::Unbind));
+            Act::Request {
+                initiator,
+                responder,
+                amount: if no_money == wrong { amount } else { 0 },
+                currency,
+                kind,
+                step,
+                day,
+            }
         })
+}
+
+/// The kinds as they may come in by the door, and numbers that are none.
+fn kind_and_step() -> impl Strategy<Value = (u8, u8)> {
+    let step = prop_oneof![Just(BindStep::Authenticate as u8), Just(BindStep::Sign as u8)];
+    prop_oneof![
+        15 => Just((Kind::Debit as u8, 0)),
+        8 => Just((Kind::Payout as u8, 0)),
+        5 => step.clone().prop_map(|step| (Kind::Bind as u8, step)),
+        3 => step.prop_map(|step| (Kind::Unbind as u8, step)),
+        1 => Just((Kind::Refund as u8, 0)),
+        1 => prop_oneof![Just((0u8, 0u8)), (6u8..9).prop_map(|kind| (kind, 0))],
+    ]
+}
+
+fn refund() -> impl Strategy<Value = Act> {
+    let share = prop_oneof![3 => Just(Share::Half), 2 => Just(Share::Full), 1 => Just(Share::TooMuch)];
+    let flaw = prop_oneof![
+        16 => Just(RefundFlaw::None),
+        1 => Just(RefundFlaw::Initiator),
+        1 => Just(RefundFlaw::Responder),
+        1 => Just(RefundFlaw::Currency),
+        1 => Just(RefundFlaw::Original),
+    ];
+    (any::<usize>(), share, flaw).prop_map(|(nth, share, flaw)| Act::Refund { nth, share, flaw })
 }
 
 fn again() -> impl Strategy<Value = Act> {
@@ -106,6 +158,8 @@ fn reply() -> impl Strategy<Value = Act> {
         1 => Just((Regarding::Reversal as u8, ReplyOutcome::Acknowledged as u8)),
         // Numbers that mean nothing.
         1 => prop_oneof![Just((0u8, 1u8)), Just((9, 2)), Just((1, 0)), Just((2, 9))],
+        // Words that do not fit what they regard.
+        1 => prop_oneof![Just((1u8, 3u8)), Just((1, 4)), Just((2, 4)), Just((3, 1)), Just((3, 2)), Just((3, 3))],
     ];
     let code = prop_oneof![4 => 20u8..29, 1 => any::<u8>()];
     let flaw = prop_oneof![
@@ -146,8 +200,9 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     prop_oneof![
         14 => request(),
+        6 => refund(),
         3 => again(),
-        14 => reply(),
+        18 => reply(),
         1 => (any::<usize>(), code).prop_map(|(nth, code)| Act::NotSent { nth, code }),
         3 => span.prop_map(|millis| Act::Pass { millis }),
         2 => Just(Act::Tick),

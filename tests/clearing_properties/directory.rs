@@ -11,11 +11,15 @@ pub(crate) const HKD: Currency = Currency(344);
 pub(crate) const USD: Currency = Currency(840);
 const CAP: u64 = 1_500;
 
+/// So few that the acts' days pass them.
+const REFUND_DAYS: u32 = 1;
+
 /// The scheme's terms.
 pub(crate) fn scheme() -> SchemeTerms {
     let mut scheme = SchemeTerms::zeroed();
     scheme.participant_count = u32::from(PARTICIPANTS);
     scheme.maximum_minor = MAXIMUM;
+    scheme.refund_days = REFUND_DAYS;
     scheme.currencies = [Currency::CNY.0, HKD.0, 0, 0];
     scheme
 }
@@ -26,11 +30,15 @@ pub(crate) fn participant(index: u16) -> ParticipantTerms {
     let mut terms = ParticipantTerms::zeroed();
     terms.index = ParticipantIndex(index);
     terms.role = if is_bank { Role::Bank } else { Role::Institution } as u8;
-    terms.permitted_kinds = Kind::Debit.bit();
+    // The first bank takes no Unbind.
+    let kinds = Kind::ALL
+        .iter()
+        .filter(|kind| index != INSTITUTIONS || **kind != Kind::Unbind);
+    terms.permitted_kinds = kinds.fold(0, |mask, kind| mask | kind.bit());
     terms.wait_ns = SECOND;
     terms.doubt_ns = (3 + u64::from(index)) * SECOND;
     terms.expiry_pull_ns = (20 + 10 * u64::from(index)) * SECOND;
-    terms.expiry_push_ns = 20 * SECOND;
+    terms.expiry_push_ns = (15 + 5 * u64::from(index)) * SECOND;
     terms.payment_limit_minor = if index == 3 { 300 } else { 0 };
     // The last bank has no account in the second currency.
     let currencies = if index == PARTICIPANTS - 1 { 1 } else { 2 };

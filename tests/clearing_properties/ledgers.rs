@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use bytemuck::{Zeroable, bytes_of};
 use clearway::audit::{Auditor, Recomputed, StateCounts, Statement, WindowTotals};
-use clearway::clearing::{Engine, Event, LedgerSnapshot, Outlet};
+use clearway::clearing::{Engine, Event, ExceptionKind, LedgerSnapshot, Outlet, Success};
 use clearway::domain::{
-    Code, Currency, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentState, Position, SECOND, UtcNanos,
-    WindowId, WindowState,
+    BindStep, Code, Currency, Direction, Kind, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentState,
+    Position, SECOND, UtcNanos, WindowId, WindowState,
 };
 use clearway::wire::{
-    Answer, AnswerFlags, Effect, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind, ReplyBody, ReplyEvent,
-    ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
+    Answer, AnswerFlags, Effect, EffectFrame, FinalNotice, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind,
+    ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
 };
 
-use crate::acts::{Act, Change, DAY_NS, Flaw};
+use crate::acts::{Act, Change, DAY_NS, Flaw, RefundFlaw, Share};
 use crate::directory::{HKD, PARTICIPANTS, USD, participant, scheme};
 use crate::told::{Final, Told};
 
@@ -49,7 +49,8 @@ pub(crate) struct Ledgers {
     pub(crate) journal: Vec<Record>,
     pub(crate) time: UtcNanos,
     sent: Vec<PaymentBody>,
-    told: Told,
+    pub(crate) told: Told,
+    token_due: Option<(PaymentId, [u64; 2])>,
 }
 
 impl Ledgers {
@@ -61,6 +62,7 @@ impl Ledgers {
             time: EVENING,
             sent: Vec::new(),
             told: Told::default(),
+            token_due: None,
         };
         ledgers.event(RecordKind::Genesis, bytes_of(&scheme()));
         for index in 0..PARTICIPANTS {
@@ -96,6 +98,7 @@ impl Ledgers {
         self.journal.push(record);
         let after = self.engine.snapshot();
         self.listen(number, &effects, &after);
+        self.token_due = None;
         self.check(&after);
         if kind == RecordKind::Window {
             check_headroom(&before, &after);
@@ -115,14 +118,25 @@ impl Ledgers {
                     assert_eq!((*position, *accepted), (number * 256, self.time));
                     let body = self.sent.last().expect("only a request is forwarded");
                     assert_eq!(*responder, body.responder);
-                    assert!(self.told.forwarded_ids.insert(body.id), "{} forwarded twice", body.id);
-                    assert_eq!(self.told.forwarded.insert(slot.0, body.id), None, "slot {}", slot.0);
-                    let bank = &after.participants[responder.index()];
                     assert!(
-                        body.currency != Currency::CNY.0 || bank.position + bank.reserved <= bank.cap,
-                        "{} was admitted: {bank:?}",
+                        self.told.bodies.insert(body.id, *body).is_none(),
+                        "{} forwarded twice",
                         body.id
                     );
+                    assert_eq!(self.told.forwarded.insert(slot.0, body.id), None, "slot {}", slot.0);
+                    let debtor = match body.kind().map(Kind::direction) {
+                        Some(Direction::Pull) => Some(body.responder),
+                        Some(Direction::Push) => Some(body.id.originator()),
+                        Some(Direction::None) => None,
+                        None => panic!("{body:?} was admitted"),
+                    };
+                    if let Some(debtor) = debtor.map(|debtor| &after.participants[debtor.index()]) {
+                        assert!(
+                            body.currency != Currency::CNY.0 || debtor.position + debtor.reserved <= debtor.cap,
+                            "{} was admitted: {debtor:?}",
+                            body.id
+                        );
+                    }
                 }
                 Effect::Release { slot } => {
                     assert!(
@@ -135,8 +149,15 @@ impl Ledgers {
                 Effect::Frame(frame) => match frame.template {
                     Template::Answer => {
                         let answer = Answer::read(&frame.bytes);
-                        self.told.answer(frame.to, &answer);
-                        let expired = answer.code == Code::BankTimeout as u8 && answer.flags == 0;
+                        if let Some((id, token)) = self.token_due
+                            && answer.id == id
+                            && (answer.code, answer.flags) == (Code::Committed as u8, 0)
+                        {
+                            self.told.tokens.insert(id, token);
+                        }
+                        self.told.answer(frame, &answer);
+                        let is_pull = answer.kind == Kind::Debit as u8;
+                        let expired = is_pull && answer.code == Code::BankTimeout as u8 && answer.flags == 0;
                         assert!(
                             !expired || effects[at..].iter().any(|effect| is_reversal_of(effect, answer.id)),
                             "{} expired and no Reversal is due",
@@ -146,8 +167,16 @@ impl Ledgers {
                     Template::Reversal => {
                         let reversal = Reversal::read(&frame.bytes);
                         if reversal.flags & AnswerFlags::RETRANSMITTED == 0 {
-                            self.told.word(frame.to, reversal.word);
+                            self.told.word(frame, reversal.word);
                         }
+                    }
+                    Template::FinalNotice => {
+                        self.told.notice(frame);
+                        let id = FinalNotice::read(&frame.bytes).id;
+                        assert!(
+                            at > 0 && is_answer_to(&effects[at - 1], id),
+                            "the notice of {id} does not follow its initiator's answer"
+                        );
                     }
                     Template::StatusRequest => {}
                     other => panic!("the engine does not send {other:?}"),
@@ -208,6 +237,40 @@ impl Ledgers {
         );
     }
 
+    fn refund_of(&self, original: &PaymentBody, share: Share, flaw: RefundFlaw) -> PaymentBody {
+        let (date, serial) = (self.time.business_date(), self.journal.len() as u64);
+        let mut body = *original;
+        body.id = PaymentId::new(date, original.id.originator(), 0, serial);
+        (body.kind, body.step, body.original) = (Kind::Refund as u8, 0, original.id);
+        body.amount_minor = match share {
+            Share::Full => original.amount_minor,
+            Share::Half => original.amount_minor.div_ceil(2),
+            Share::TooMuch => original.amount_minor + 1,
+        };
+        match flaw {
+            RefundFlaw::None => {}
+            RefundFlaw::Initiator => {
+                let other = (original.id.originator().0 + 1) % PARTICIPANTS;
+                body.id = PaymentId::new(date, ParticipantIndex(other), 0, serial);
+            }
+            RefundFlaw::Responder => body.responder.0 = 2 + (body.responder.0 + 2) % 3,
+            RefundFlaw::Currency => body.currency = if body.currency == HKD.0 { 156 } else { HKD.0 },
+            RefundFlaw::Original => body.original.low += 1 << 40,
+        }
+        body
+    }
+
+    /// What the initiator must be given if this reply commits a Bind's Sign. Whether it does is seen in the effects.
+    fn note_token(&mut self, reply: &ReplyEvent) {
+        if let Some(body) = self.told.bodies.get(&reply.body.id)
+            && (body.kind, body.step) == (Kind::Bind as u8, BindStep::Sign as u8)
+            && reply.body.outcome == ReplyOutcome::Yes as u8
+            && !self.told.answered.contains_key(&body.id)
+        {
+            self.token_due = Some((body.id, reply.body.token));
+        }
+    }
+
     fn nth(&self, nth: usize) -> Option<PaymentBody> {
         (!self.sent.is_empty()).then(|| self.sent[nth % self.sent.len()])
     }
@@ -224,6 +287,7 @@ impl Ledgers {
                 amount,
                 currency,
                 kind,
+                step,
                 day,
             } => {
                 let date = UtcNanos(self.time.0 - 2 * DAY_NS + day * DAY_NS).business_date();
@@ -231,10 +295,15 @@ impl Ledgers {
                 body.id = PaymentId::new(date, ParticipantIndex(initiator), 0, self.journal.len() as u64);
                 body.amount_minor = amount;
                 body.currency = currency.0;
-                body.kind = kind;
+                (body.kind, body.step) = (kind, step);
                 body.scene = 1;
                 body.responder = ParticipantIndex(responder);
                 self.request(body);
+            }
+            Act::Refund { nth, share, flaw } => {
+                if let Some(original) = self.nth(nth) {
+                    self.request(self.refund_of(&original, share, flaw));
+                }
             }
             Act::Again { nth, change } => {
                 if let Some(mut body) = self.nth(nth) {
@@ -265,6 +334,7 @@ impl Ledgers {
                     event.body.regarding = regarding;
                     event.body.outcome = outcome;
                     event.body.code = if outcome == ReplyOutcome::No as u8 { code } else { 0 };
+                    event.body.token = [self.journal.len() as u64, 7];
                     match flaw {
                         Flaw::None => {}
                         Flaw::Sender => event.sender ^= 1,
@@ -272,6 +342,7 @@ impl Ledgers {
                         Flaw::Currency => event.body.currency = USD.0,
                         Flaw::Id => event.body.id.low += 1 << 32,
                     }
+                    self.note_token(&event);
                     self.event(RecordKind::Reply, bytes_of(&event));
                 }
             }
@@ -333,6 +404,7 @@ impl Ledgers {
                     nets: window.nets.into_iter().map(|(index, net)| (index.0, net)).collect(),
                 })
                 .collect(),
+            reversals_open: Some(snapshot.reversals_open.iter().sum()),
         }
     }
 
@@ -360,7 +432,26 @@ impl Ledgers {
             refused_replies: figures.replies_refused,
             late_words: figures.late_words,
             conflicts: figures.conflicts,
+            contradicted: [ExceptionKind::CommittedThenNo, ExceptionKind::DeclinedThenYes].map(|what| self.items(what)),
+            by_kind: (0u8..)
+                .zip(figures.by_kind)
+                .filter(|(_, figure)| figure[0] > 0)
+                .collect(),
+            as_initiator: self.success(|success| success.as_initiator),
+            as_responder: self.success(|success| success.as_responder),
         }
+    }
+
+    /// Exception items of this sort.
+    pub(crate) fn items(&self, what: ExceptionKind) -> u64 {
+        self.engine.exceptions().iter().filter(|item| item.what == what).count() as u64
+    }
+
+    fn success(&self, side: impl Fn(Success) -> [u64; 2]) -> BTreeMap<u16, [u64; 2]> {
+        (0..PARTICIPANTS)
+            .map(|index| (index, side(self.engine.success(ParticipantIndex(index)))))
+            .filter(|(_, figure)| figure[0] > 0)
+            .collect()
     }
 
     /// A second engine that is told the same events and says nothing has the same state.
@@ -385,12 +476,45 @@ impl Ledgers {
             assert_eq!(now, *told, "payment {id} left its final state");
             assert!(PaymentState::from_u8(told.state).is_some_and(PaymentState::is_final));
         }
-        for (participant, &words) in (0u16..).map(ParticipantIndex).zip(&self.told.words) {
-            assert_eq!(self.engine.next_word(participant), words + 1);
-            for word in 1..=words {
-                assert!(self.engine.word_again(participant, LINK, word).is_some());
+        for (participant, words) in (0u16..).map(ParticipantIndex).zip(&self.told.words) {
+            assert_eq!(self.engine.next_word(participant), words.len() as u64 + 1);
+            for (word, told) in (1..).zip(words) {
+                let again = self.engine.word_again(participant, LINK, word).expect("it was told");
+                assert_same_word(told, &again);
             }
         }
+    }
+
+    /// Exactly one notice for each push that was sent and is final, none otherwise, and it says what the ledger says.
+    fn check_notices(&self) {
+        for (&id, told) in &self.told.answered {
+            let not_sent = [Code::LinkDown, Code::OverLinkCapacity].map(|code| code as u8);
+            let was_sent = match PaymentState::from_u8(told.state) {
+                Some(PaymentState::Committed | PaymentState::Declined) => true,
+                Some(PaymentState::Expired) => !not_sent.contains(&told.code),
+                Some(PaymentState::Rejected) => false,
+                other => panic!("payment {id} was answered as {other:?}"),
+            };
+            let now = self.inquire(id);
+            let is_push = Kind::from_u8(now.kind).is_some_and(|kind| kind.direction() == Direction::Push);
+            let notice = self.told.noticed.get(&id);
+            assert_eq!(
+                notice.is_some(),
+                is_push && was_sent,
+                "payment {id}, {told:?}: {notice:?}"
+            );
+            if let Some(notice) = notice {
+                assert_eq!(
+                    (notice.amount_minor, notice.currency, notice.kind, notice.initiator),
+                    (now.amount_minor, now.currency, now.kind, id.originator())
+                );
+                assert_eq!(
+                    (notice.code, notice.state, notice.window, notice.final_ns),
+                    (told.code, told.state, told.window, told.final_ns)
+                );
+            }
+        }
+        assert!(self.told.noticed.keys().all(|id| self.told.answered.contains_key(id)));
     }
 
     pub(crate) fn check_all(&mut self) {
@@ -398,6 +522,7 @@ impl Ledgers {
         self.wait_for_the_end();
         assert_eq!(self.differences(), Vec::<String>::new());
         self.check_words();
+        self.check_notices();
         self.check_replay();
     }
 }
@@ -412,6 +537,11 @@ pub(crate) struct Counts {
     pub(crate) refused_replies: u64,
     pub(crate) late_words: u64,
     pub(crate) conflicts: u64,
+    /// Exception items: committed then no, declined then yes.
+    pub(crate) contradicted: [u64; 2],
+    pub(crate) by_kind: BTreeMap<u8, [u64; 2]>,
+    pub(crate) as_initiator: BTreeMap<u16, [u64; 2]>,
+    pub(crate) as_responder: BTreeMap<u16, [u64; 2]>,
 }
 
 fn counts(recomputed: &Recomputed) -> Counts {
@@ -421,9 +551,13 @@ fn counts(recomputed: &Recomputed) -> Counts {
         repeated: recomputed.duplicates + unremembered(Code::InProgress),
         reused: unremembered(Code::IdReused),
         dates_not_open: unremembered(Code::DateNotOpen),
-        refused_replies: recomputed.unentitled_replies,
+        refused_replies: recomputed.refused_replies,
         late_words: recomputed.late_replies,
         conflicts: recomputed.conflicts,
+        contradicted: recomputed.contradicted,
+        by_kind: recomputed.by_kind.clone(),
+        as_initiator: recomputed.as_initiator.clone(),
+        as_responder: recomputed.as_responder.clone(),
     }
 }
 
@@ -439,5 +573,38 @@ fn is_reversal_of(effect: &Effect, id: PaymentId) -> bool {
     match effect {
         Effect::Frame(frame) => frame.template == Template::Reversal && Reversal::read(&frame.bytes).id == id,
         Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => false,
+    }
+}
+
+fn is_answer_to(effect: &Effect, id: PaymentId) -> bool {
+    match effect {
+        Effect::Frame(frame) => frame.template == Template::Answer && Answer::read(&frame.bytes).id == id,
+        Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => false,
+    }
+}
+
+/// A word told again is the word told before and says so; a Reversal may have been tried more often since.
+fn assert_same_word(told: &EffectFrame, again: &EffectFrame) {
+    assert_eq!((told.to, told.template), (again.to, again.template));
+    match told.template {
+        Template::Answer => {
+            let mut first = Answer::read(&told.bytes);
+            first.flags |= AnswerFlags::RETRANSMITTED;
+            assert_eq!(bytes_of(&first), bytes_of(&Answer::read(&again.bytes)));
+        }
+        Template::FinalNotice => {
+            let mut first = FinalNotice::read(&told.bytes);
+            first.flags |= AnswerFlags::RETRANSMITTED;
+            assert_eq!(bytes_of(&first), bytes_of(&FinalNotice::read(&again.bytes)));
+        }
+        Template::Reversal => {
+            let (first, again) = (Reversal::read(&told.bytes), Reversal::read(&again.bytes));
+            assert_eq!(
+                (first.id, first.word, first.amount_minor),
+                (again.id, again.word, again.amount_minor)
+            );
+            assert_eq!(again.flags, AnswerFlags::RETRANSMITTED);
+        }
+        other => panic!("{other:?} is no word"),
     }
 }

@@ -12,6 +12,7 @@ mod told;
 use std::collections::BTreeSet;
 
 use bytemuck::bytes_of;
+use clearway::clearing::ExceptionKind;
 use clearway::domain::{Code, Currency, Kind, WindowId};
 use clearway::wire::{RecordKind, Regarding, ReplyOutcome, WindowAction, WindowEvent};
 use proptest::prelude::*;
@@ -51,7 +52,8 @@ proptest! {
 fn the_acts_made_up_reach_every_state_and_every_answer() {
     let mut runner = TestRunner::deterministic();
     let mut codes = BTreeSet::new();
-    let mut reached = [0; 8];
+    let mut reached = [0; 13];
+    let mut committed = [0; 6];
     let mut windows = BTreeSet::new();
     for _ in 0..96 {
         let acts = acts().new_tree(&mut runner).expect("acts can be made up").current();
@@ -67,7 +69,15 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
             counts.refused_replies,
             counts.late_words,
             counts.conflicts,
+            counts.contradicted[0],
+            counts.contradicted[1],
+            ledgers.items(ExceptionKind::ReversalManual),
+            ledgers.told.noticed.len() as u64,
+            ledgers.told.tokens.len() as u64,
         ];
+        for (kind, figure) in &counts.by_kind {
+            committed[usize::from(*kind)] += figure[1];
+        }
         for (sum, count) in reached.iter_mut().zip(now) {
             *sum += count;
         }
@@ -83,6 +93,8 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
         Code::OverAgreedLimit,
         Code::CoverExceeded,
         Code::CurrencyNotOpen,
+        Code::OriginalNotFound,
+        Code::RefundExceedsOriginal,
         Code::BankDeclined,
         Code::BankTimeout,
         Code::LinkDown,
@@ -93,6 +105,11 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
     }
     assert!(reached.iter().all(|&count| count > 0), "{reached:?}");
     assert_eq!(windows.len(), 5, "{windows:?}");
+    assert!(
+        committed[1..].iter().all(|&count| count > 0),
+        "of each kind: {committed:?}"
+    );
+    assert_eq!(committed[0], 0, "what is no kind never commits");
 }
 
 #[test]
@@ -103,6 +120,7 @@ fn an_event_that_only_one_of_the_two_is_told_shows_as_a_difference() {
         amount: 100,
         currency: Currency::CNY,
         kind: Kind::Debit as u8,
+        step: 0,
         day: 2,
     };
     let yes = Act::Reply {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clearway::domain::{Code, ParticipantIndex, PaymentId, WindowId};
-use clearway::wire::{Answer, AnswerFlags};
+use clearway::domain::{Code, PaymentId, WindowId};
+use clearway::wire::{Answer, AnswerFlags, EffectFrame, FinalNotice, Frame, PaymentBody};
 
 use crate::directory::PARTICIPANTS;
 
@@ -20,21 +20,45 @@ pub(crate) struct Final {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) forwarded: BTreeMap<u32, PaymentId>,
-    pub(crate) forwarded_ids: BTreeSet<PaymentId>,
+    /// Every request that went to its bank.
+    pub(crate) bodies: BTreeMap<PaymentId, PaymentBody>,
     pub(crate) released: BTreeSet<u32>,
     pub(crate) answered: BTreeMap<PaymentId, Final>,
-    /// By participant, how many words.
-    pub(crate) words: [u64; PARTICIPANTS as usize],
+    /// The final notices that banks were given.
+    pub(crate) noticed: BTreeMap<PaymentId, FinalNotice>,
+    /// Mandate tokens that initiators must be given.
+    pub(crate) tokens: BTreeMap<PaymentId, [u64; 2]>,
+    /// By participant, the words as they were first told.
+    pub(crate) words: [Vec<EffectFrame>; PARTICIPANTS as usize],
 }
 
 impl Told {
-    pub(crate) fn word(&mut self, to: ParticipantIndex, word: u64) {
-        let words = &mut self.words[to.index()];
-        *words += 1;
-        assert_eq!(word, *words, "words to participant {to} are numbered without a gap");
+    pub(crate) fn word(&mut self, frame: &EffectFrame, word: u64) {
+        let words = &mut self.words[frame.to.index()];
+        words.push(*frame);
+        assert_eq!(
+            word,
+            words.len() as u64,
+            "words to participant {} are numbered without a gap",
+            frame.to
+        );
     }
 
-    pub(crate) fn answer(&mut self, to: ParticipantIndex, answer: &Answer) {
+    pub(crate) fn notice(&mut self, frame: &EffectFrame) {
+        let notice = FinalNotice::read(&frame.bytes);
+        let id = notice.id;
+        assert_eq!(notice.flags, 0, "{notice:?}");
+        assert_eq!(
+            frame.to, self.bodies[&id].responder,
+            "a notice goes to the payment's bank"
+        );
+        self.word(frame, notice.word);
+        let first = self.noticed.insert(id, notice);
+        assert!(first.is_none(), "payment {id} has a second final notice");
+    }
+
+    pub(crate) fn answer(&mut self, frame: &EffectFrame, answer: &Answer) {
+        let to = frame.to;
         assert_eq!(to, answer.id.originator(), "an answer goes to the payment's initiator");
         let told = Final {
             code: answer.code,
@@ -47,9 +71,12 @@ impl Told {
         if answer.word == 0 {
             let unnumbered = [Code::InProgress, Code::DateNotOpen, Code::IdReused].map(|code| code as u8);
             assert!(unnumbered.contains(&answer.code), "{answer:?} should be numbered");
+            assert_eq!(answer.mandate_token, [0; 2], "{answer:?}");
             return;
         }
-        self.word(to, answer.word);
+        self.word(frame, answer.word);
+        let token = self.tokens.get(&answer.id).copied().unwrap_or_default();
+        assert_eq!(answer.mandate_token, token, "{answer:?}");
         let first = if answer.flags & AnswerFlags::DUPLICATE == 0 {
             self.answered.insert(answer.id, told)
         } else {

@@ -129,7 +129,7 @@ fn late(state: PaymentState, outcome: ReplyOutcome) -> (Vec<Said>, u64, u64) {
         script.reserved(BANK),
     );
     script.after_seconds(1);
-    let said = script.reply(&payment, Regarding::Request, outcome, 0);
+    let said = script.reply(&payment, Regarding::Status, outcome, 0);
     assert_eq!(
         script.state(&payment),
         Some(state),
@@ -246,20 +246,23 @@ fn an_outcome_that_does_not_fit_what_it_regards_cuts_the_link() {
         (Reversal, No),
         (Reversal, NeverSeen),
         (Request, Acknowledged),
+        (Request, NeverSeen),
         (Status, Acknowledged),
     ] {
         let mut script = Script::new();
         let payment = script.debit(BANK, 100);
         let said = script.reply(&payment, regarding, outcome, 0);
         assert_eq!(said, [Said::Cut(TerminateCode::FieldInvalid)]);
+        assert_eq!(script.engine.figures().replies_refused, 1);
         assert_eq!(script.state(&payment), Some(PaymentState::Reserved));
     }
 }
 
 #[test]
-fn an_acknowledgement_of_a_reversal_that_was_never_raised_changes_nothing() {
+fn an_acknowledgement_of_a_reversal_that_was_never_raised_cuts_the_link() {
     let mut script = Script::new();
     let payment = script.debit(BANK, 100);
-    assert_eq!(script.acknowledged(&payment), []);
+    assert_eq!(script.acknowledged(&payment), [Said::Cut(TerminateCode::FieldInvalid)]);
+    assert_eq!(script.engine.figures().replies_refused, 1);
     assert_eq!(script.yes(&payment), [Said::Release, answer(Code::Committed, 1)]);
 }

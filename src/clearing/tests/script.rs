@@ -4,13 +4,13 @@ use bytemuck::{Zeroable, bytes_of};
 
 use crate::clearing::{Engine, Event, StateHash};
 use crate::domain::{
-    BusinessDate, Code, Currency, CurrencyTerms, Kind, LinkId, ParticipantIndex, ParticipantTerms, PaymentId,
-    PaymentState, Position, Role, SECOND, SchemeCode, SchemeTerms, UtcNanos, WindowId,
+    BindStep, BusinessDate, Code, Currency, CurrencyTerms, Direction, Kind, LinkId, ParticipantIndex, ParticipantTerms,
+    PaymentId, PaymentState, Position, Role, SECOND, SchemeCode, SchemeTerms, UtcNanos, WindowId,
 };
 use crate::wire::{
-    Answer, AnswerFlags, Effect, EffectFrame, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind, Regarding,
-    ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, Reversal, StatusRequest, Template, TerminateCode, WindowAction,
-    WindowEvent,
+    Answer, AnswerFlags, Effect, EffectFrame, FinalNotice, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind,
+    Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, Reversal, StatusRequest, Template, TerminateCode,
+    WindowAction, WindowEvent,
 };
 
 /// 2026-11-23 20:00 in Shanghai.
@@ -22,6 +22,7 @@ pub(super) const OTHER_BANK: u16 = 2;
 pub(super) const OTHER_INSTITUTION: u16 = 3;
 pub(super) const CAP: u64 = 10_000;
 pub(super) const MAXIMUM: u64 = 5_000;
+pub(super) const REFUND_DAYS: u32 = 3;
 pub(super) const HKD: Currency = Currency(344);
 /// The link that institutions send from.
 pub(super) const LINK: LinkId = LinkId(0x0001_0007);
@@ -35,6 +36,7 @@ pub(super) enum Said {
     Answer { to: u16, code: u8, word: u64, flags: u8 },
     Status { to: u16, attempt: u8 },
     Reversal { to: u16, word: u64, attempt: u8 },
+    Notice { to: u16, code: u8, word: u64, flags: u8 },
     Release,
     Cut(TerminateCode),
 }
@@ -71,6 +73,16 @@ pub(super) fn reversal(attempt: u8) -> Said {
     }
 }
 
+/// A final notice, told as word `word` to [`BANK`].
+pub(super) fn notice(code: Code, word: u64) -> Said {
+    Said::Notice {
+        to: BANK,
+        code: code as u8,
+        word,
+        flags: 0,
+    }
+}
+
 /// Two institutions and two banks; a window of each currency is open, events are numbered, and time moves when told to.
 pub(super) struct Script {
     pub(super) engine: Engine,
@@ -104,6 +116,7 @@ impl Script {
         let mut scheme = SchemeTerms::zeroed();
         scheme.participant_count = 4;
         scheme.maximum_minor = MAXIMUM;
+        scheme.refund_days = REFUND_DAYS;
         scheme.currencies = [Currency::CNY.0, HKD.0, 0, 0];
         script.event(RecordKind::Genesis, bytes_of(&scheme));
         for (index, role) in [
@@ -116,7 +129,7 @@ impl Script {
             terms.index = ParticipantIndex(index);
             terms.code = SchemeCode([b'A' + index as u8; 14]);
             terms.role = role as u8;
-            terms.permitted_kinds = Kind::Debit.bit();
+            terms.permitted_kinds = Kind::ALL.iter().fold(0, |mask, kind| mask | kind.bit());
             terms.wait_ns = SECOND;
             terms.doubt_ns = 5 * SECOND;
             terms.expiry_pull_ns = 60 * SECOND;
@@ -204,6 +217,52 @@ impl Script {
         body
     }
 
+    /// What a payment of any kind to [`BANK`] looks like: 100 where money moves, Sign where there are steps; a Refund has
+    /// a committed original of its own.
+    pub(super) fn body_of(&mut self, kind: Kind) -> PaymentBody {
+        let original = if kind == Kind::Refund {
+            let original = self.debit(BANK, 100);
+            self.yes(&original);
+            original.id
+        } else {
+            PaymentId::default()
+        };
+        let mut body = self.body(BANK, 100);
+        (body.kind, body.original) = (kind as u8, original);
+        if kind.direction() == Direction::None {
+            (body.amount_minor, body.step) = (0, BindStep::Sign as u8);
+        }
+        body
+    }
+
+    /// A payment of any kind to [`BANK`] that is accepted.
+    pub(super) fn payment(&mut self, kind: Kind) -> PaymentBody {
+        let body = self.body_of(kind);
+        assert_eq!(self.send(&body), [Said::Forward(BANK)], "{kind:?}");
+        body
+    }
+
+    /// A Refund of `original`, not sent yet.
+    pub(super) fn refund_body(&mut self, original: &PaymentBody, amount_minor: u64) -> PaymentBody {
+        let mut body = self.body(original.responder.0, amount_minor);
+        (body.kind, body.original) = (Kind::Refund as u8, original.id);
+        body
+    }
+
+    /// A Refund of `original` that is accepted.
+    pub(super) fn refund(&mut self, original: &PaymentBody, amount_minor: u64) -> PaymentBody {
+        let body = self.refund_body(original, amount_minor);
+        assert_eq!(self.send(&body), [Said::Forward(original.responder.0)]);
+        body
+    }
+
+    /// A Debit that is committed.
+    pub(super) fn committed_debit(&mut self, responder: u16, amount_minor: u64) -> PaymentBody {
+        let debit = self.debit(responder, amount_minor);
+        self.yes(&debit);
+        debit
+    }
+
     pub(super) fn reply_body(
         &self,
         to: &PaymentBody,
@@ -288,6 +347,15 @@ impl Script {
         account.cap - account.position - account.reserved
     }
 
+    /// The final notice among the last event's effects.
+    pub(super) fn last_notice(&self) -> FinalNotice {
+        let notice = self.effects.iter().find_map(|effect| match effect {
+            Effect::Frame(frame) if frame.template == Template::FinalNotice => Some(FinalNotice::read(&frame.bytes)),
+            Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => None,
+        });
+        notice.expect("the last event made a notice")
+    }
+
     /// The answer among the last event's effects.
     pub(super) fn last_answer(&self) -> Answer {
         let answer = self.effects.iter().find_map(|effect| match effect {
@@ -341,6 +409,10 @@ pub(super) fn said_frame(frame: &EffectFrame) -> Said {
         Template::Reversal => {
             let Reversal { word, attempt, .. } = Reversal::read(&frame.bytes);
             Said::Reversal { to, word, attempt }
+        }
+        Template::FinalNotice => {
+            let FinalNotice { code, word, flags, .. } = FinalNotice::read(&frame.bytes);
+            Said::Notice { to, code, word, flags }
         }
         other => panic!("the engine does not send {other:?}"),
     }
