@@ -206,6 +206,7 @@ impl World {
             positions: ledger.snapshot.participants.iter().map(|p| p.position).collect(),
             reserved: ledger.snapshot.participants.iter().map(|p| p.reserved).collect(),
             windows: window_totals(&ledger.snapshot),
+            reversals_open: Some(ledger.snapshot.reversals_open.iter().sum()),
         });
         if !differences.is_empty() {
             return Err(format!("auditor and engine differ: {}", differences.join("; ")));

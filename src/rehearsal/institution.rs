@@ -301,7 +301,9 @@ impl Institution {
         turn.send(line, &inquiry);
     }
 
-    pub(super) fn told(&mut self, told: &InquiryAnswer) -> Result<(), String> {
+    /// Takes the answer to an inquiry. Lines overtake each other, so that it may be older than the final answer; when
+    /// `at_rest`, it may not.
+    pub(super) fn told(&mut self, told: &InquiryAnswer, at_rest: bool) -> Result<(), String> {
         if told.id.originator() != self.index {
             let hidden = matches!(
                 Code::from_u8(told.code),
@@ -339,7 +341,7 @@ impl Institution {
             answer.currency,
             answer.kind,
         );
-        if is_final && said == was {
+        if said == was || (!is_final && !at_rest) {
             return Ok(());
         }
         Err(format!(

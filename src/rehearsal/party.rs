@@ -46,6 +46,8 @@ pub(super) struct Turn<'a> {
     pub(super) habits: Habits,
     /// Faults and lies are over: everybody now does what is right, and soon.
     pub(super) healing: bool,
+    /// All is at rest: what is told now is the last word on everything.
+    pub(super) at_rest: bool,
     pub(super) lies: u64,
     pub(super) acts: Vec<Act>,
 }
@@ -279,7 +281,7 @@ impl Party {
             },
             Template::InquiryAnswer => {
                 if let Trade::Institution(institution) = &mut self.trade {
-                    institution.told(&crate::wire::InquiryAnswer::read(frame))?;
+                    institution.told(&crate::wire::InquiryAnswer::read(frame), turn.at_rest)?;
                 }
             }
             Template::Credit | Template::Retransmission => {}

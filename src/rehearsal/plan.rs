@@ -13,8 +13,17 @@ const INSTITUTIONS: u16 = 3;
 const BANKS: u16 = 4;
 /// 2026-02-16, New Year's Eve, 00:00 in Shanghai.
 const DAY_START: u64 = 1_771_171_200 * SECOND;
-/// Kinds that participants ask for.
-pub(super) const KINDS: [Kind; 1] = [Kind::Debit];
+/// Kinds that participants ask for, each as often as it stands here.
+pub(super) const KINDS: [Kind; 8] = [
+    Kind::Debit,
+    Kind::Debit,
+    Kind::Debit,
+    Kind::Payout,
+    Kind::Payout,
+    Kind::Refund,
+    Kind::Bind,
+    Kind::Unbind,
+];
 
 /// A run, before it begins.
 #[derive(Clone, Debug)]

@@ -34,6 +34,13 @@ enum Word {
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     finals: BTreeMap<PaymentId, Answer>,
+    /// On which lines, or in which earlier life of the switch, a final answer was told: lines overtake each other, so what
+    /// comes later on another line may be older.
+    finals_told: BTreeSet<(PaymentId, usize, u32)>,
+    finals_before: BTreeSet<PaymentId>,
+    /// The highest word told on a line, and to a participant before the switch's last start.
+    words_on_line: BTreeMap<(usize, u32), u64>,
+    words_before: BTreeMap<ParticipantIndex, u64>,
     words: BTreeMap<ParticipantIndex, BTreeMap<u64, Word>>,
     /// Requests that were handed to a line toward a bank.
     pub(super) requests: BTreeMap<PaymentId, ParticipantIndex>,
@@ -80,7 +87,7 @@ impl Witness {
             Template::Answer => self.answer(place, &Answer::read(frame)),
             Template::Reversal => self.reversal(place, &Reversal::read(frame)),
             Template::FinalNotice => self.notice(place, &FinalNotice::read(frame)),
-            Template::InquiryAnswer => self.inquiry_answer(&InquiryAnswer::read(frame)),
+            Template::InquiryAnswer => self.inquiry_answer(place, &InquiryAnswer::read(frame)),
             Template::Sequence => self.next_word(place, Sequence::read(frame).next_word, "Sequence"),
             Template::EstablishmentAck => self.next_word(place, EstablishmentAck::read(frame).next_word, "Establish"),
             Template::NegotiationResponse
@@ -185,6 +192,7 @@ impl Witness {
         if bytemuck::bytes_of(known) != bytemuck::bytes_of(&content) {
             return Err(format!("{id} was answered {known:?} and is now answered {content:?}"));
         }
+        self.finals_told.insert((id, place.line, place.epoch));
         let as_word = Answer {
             flags: answer.flags & !AnswerFlags::RETRANSMITTED,
             ..content
@@ -233,21 +241,24 @@ impl Witness {
         Ok(format!("final notice {id} state {} word {}", notice.state, notice.word))
     }
 
-    fn inquiry_answer(&self, told: &InquiryAnswer) -> Result<String, String> {
+    fn inquiry_answer(&self, place: Place, told: &InquiryAnswer) -> Result<String, String> {
         let text = format!("inquiry answer {} code {} state {}", told.id, told.code, told.state);
-        let Some(answer) = self.finals.get(&told.id) else {
-            return Ok(text);
-        };
         let is_open = PaymentState::from_u8(told.state).is_some_and(|state| !state.is_final());
-        if is_open {
-            return Err(format!("{text}: it was answered {} before", answer.code));
+        if is_open && self.was_final_before(place, told.id) {
+            return Err(format!("{text}: it was answered before"));
         }
         Ok(text)
     }
 
+    /// True when a final answer was told on this line before, or in an earlier life of the switch.
+    fn was_final_before(&self, place: Place, id: PaymentId) -> bool {
+        self.finals_before.contains(&id) || self.finals_told.contains(&(id, place.line, place.epoch))
+    }
+
     fn next_word(&self, place: Place, next: u64, frame: &str) -> Result<String, String> {
-        let told = self.words.get(&place.party).and_then(|words| words.keys().next_back());
-        match told {
+        let on_line = self.words_on_line.get(&(place.line, place.epoch));
+        let before = self.words_before.get(&place.party);
+        match on_line.max(before) {
             Some(&last) if next <= last => Err(format!(
                 "{frame} says that the next word of {} is {next}, and word {last} was told",
                 place.party
@@ -258,6 +269,8 @@ impl Witness {
 
     fn word(&mut self, place: Place, number: u64, word: Word, again: bool) -> Result<(), String> {
         self.words_again += u64::from(again);
+        let highest = self.words_on_line.entry((place.line, place.epoch)).or_insert(0);
+        *highest = number.max(*highest);
         let words = self.words.entry(place.party).or_default();
         let known = words.entry(number).or_insert_with(|| word.clone());
         if *known != word {
@@ -277,6 +290,9 @@ impl Witness {
     /// The switch is gone, and all its links with it.
     pub(super) fn crashed(&mut self) {
         self.out.clear();
+        self.finals_before = self.finals.keys().copied().collect();
+        let last = |words: &BTreeMap<u64, Word>| words.keys().next_back().copied().unwrap_or(0);
+        self.words_before = self.words.iter().map(|(&party, words)| (party, last(words))).collect();
     }
 
     pub(super) fn final_answer(&self, id: PaymentId) -> Option<&Answer> {

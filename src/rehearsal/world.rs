@@ -40,6 +40,7 @@ pub(super) struct World {
     pub(super) parties: Vec<Party>,
     pub(super) witness: Witness,
     pub(super) healing: bool,
+    pub(super) at_rest: bool,
     pub(super) counts: Counts,
     pub(super) digest: blake3::Hasher,
     log: EventLog,
@@ -85,6 +86,7 @@ impl World {
             parties,
             witness: Witness::default(),
             healing: false,
+            at_rest: false,
             counts: Counts::default(),
             digest: blake3::Hasher::new(),
             log: EventLog::default(),
@@ -136,6 +138,7 @@ impl World {
             }
             self.moment(end)?;
         }
+        self.at_rest = true;
         self.roll_call()?;
         self.close()
     }
@@ -251,6 +254,7 @@ impl World {
             random: &mut self.random,
             habits: self.plan.habits,
             healing: self.healing,
+            at_rest: self.at_rest,
             lies: 0,
             acts: Vec::new(),
         };
