@@ -161,13 +161,8 @@ impl Witness {
                 Some(Code::InProgress | Code::DateNotOpen | Code::IdReused)
             );
             let is_door = Code::from_u8(code).is_some_and(Code::is_door_refusal);
-            if code == Code::InProgress as u8
-                && let Some(known) = self.finals.get(&id)
-            {
-                return Err(format!(
-                    "{id} was answered {} and is now said to be in progress",
-                    known.code
-                ));
+            if code == Code::InProgress as u8 && self.was_final_before(place, id) {
+                return Err(format!("{id} was answered and is now said to be in progress"));
             }
             return if is_interim || is_door {
                 Ok(told)
