@@ -333,6 +333,22 @@ impl InMemoryWires {
         }
     }
 
+    /// True when a poll would hand something over: what a driver that sleeps is woken by.
+    #[must_use]
+    pub fn has_completions(&self) -> bool {
+        let shared = lock(&self.shared);
+        let has_some = |end: &End| {
+            let can_receive = end.receiving && !shared.dry && !shared.free[end.group as usize].is_empty();
+            let gone = match end.peer {
+                Peer::There => false,
+                Peer::Ended => (end.receiving && end.inbound.is_empty()) || (!end.receiving && end.sending.is_some()),
+                Peer::Reset => end.receiving || end.sending.is_some(),
+            };
+            end.closed || gone || (can_receive && !end.inbound.is_empty())
+        };
+        !shared.ready.is_empty() || shared.ends.iter().flatten().any(has_some)
+    }
+
     /// While `dry`, there is no receive buffer for anybody.
     pub fn set_dry(&self, dry: bool) {
         lock(&self.shared).dry = dry;

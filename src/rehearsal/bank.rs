@@ -113,7 +113,7 @@ impl Bank {
         }
         let late = turn.chance(habits.late);
         let delay = match turn.healing {
-            true => turn.random.below(MILLISECOND),
+            true => turn.hold_ns + turn.random.below(MILLISECOND),
             false if late => turn.random.below(80 * SECOND),
             false => turn.random.below(2 * habits.reply_ns),
         };
@@ -140,7 +140,12 @@ impl Bank {
         if turn.chance(turn.habits.silent) {
             return;
         }
-        let delay = turn.random.below(2 * turn.habits.reply_ns);
+        let slowest = if turn.healing {
+            MILLISECOND
+        } else {
+            2 * turn.habits.reply_ns
+        };
+        let delay = turn.random.below(slowest);
         self.say(line, reply_body(request.id, &known, Regarding::Status), delay, turn);
     }
 

@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    fn wait(&mut self, nanos: u64) -> Result<(), String> {
+    pub(super) fn wait(&mut self, nanos: u64) -> Result<(), String> {
         let end = self.now + nanos;
         while self.now < end {
             self.moment(end)?;
@@ -181,7 +181,7 @@ impl World {
 
     /// Ends the switch in order, and compares.
     pub(super) fn close(&mut self) -> Result<(), String> {
-        let Some(switch) = self.switch.take() else {
+        let Some(mut switch) = self.switch.take() else {
             return Err("the switch is down at the end".to_owned());
         };
         let Some(ledger) = switch.close() else {

@@ -44,6 +44,7 @@ struct State {
     /// What lay under the last write before it: file, offset, bytes.
     before: Vec<(PathBuf, u64, Vec<u8>)>,
     stopped: bool,
+    full: Option<PathBuf>,
 }
 
 impl Disk {
@@ -121,6 +122,35 @@ impl Disk {
             }
         }
         files.iter().try_for_each(|(path, bytes)| fs::write(path, bytes))
+    }
+
+    /// While it is full, no segment can be made: a directory stands where the next one would be written.
+    ///
+    /// # Errors
+    /// The directory can't be made or removed.
+    pub(super) fn set_full(&self, full: bool) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(path) = state.full.take() {
+            fs::remove_dir(path)?;
+        }
+        if full {
+            let path = self.directory.join(format!("{:012}.seg.new", self.copy()?.len()));
+            // What a crash left of a segment is there as long as the switch is down.
+            if !path.exists() {
+                fs::create_dir(&path)?;
+                state.full = Some(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a crash leaves of a segment that was being made.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(super) fn leave_unfinished(&self, random: &mut Random) -> io::Result<()> {
+        let path = self.directory.join(format!("{:012}.seg.new", self.copy()?.len()));
+        fs::write(path, vec![0xA5; random.below(self.segment_bytes) as usize])
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -57,6 +57,10 @@ pub(super) enum Due {
     GoOn,
     /// There are receive buffers again.
     Refill,
+    /// The switch, told to stop, ends.
+    StopInOrder,
+    /// Segments can be made again.
+    SpaceAgain,
 }
 
 #[derive(Debug)]

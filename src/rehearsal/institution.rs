@@ -42,6 +42,8 @@ pub(super) struct Institution {
     pub(super) book: BTreeMap<WindowId, Position>,
     /// Payments committed by window, from the answers.
     pub(super) committed: BTreeMap<WindowId, u64>,
+    /// Refusals with 37.
+    pub(super) not_taken: u64,
 }
 
 impl Institution {
@@ -60,6 +62,7 @@ impl Institution {
             reference: 0,
             book: BTreeMap::new(),
             committed: BTreeMap::new(),
+            not_taken: 0,
         }
     }
 
@@ -210,9 +213,37 @@ impl Institution {
         turn.wake_in(pause, Wake::Retry(id));
     }
 
+    /// A small Debit, once and by this line.
+    pub(super) fn pay_plainly(&mut self, bank: ParticipantIndex, line: usize, turn: &mut Turn<'_>) -> PaymentId {
+        self.serial += 1;
+        let body = PaymentBody {
+            id: PaymentId::new(UtcNanos(turn.now).business_date(), self.index, 2, self.serial),
+            amount_minor: 1,
+            currency: 156,
+            kind: Kind::Debit as u8,
+            scene: 1,
+            responder: bank,
+            created_ns: turn.now,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let order = Order {
+            body,
+            foul: false,
+            sent: 1,
+            answer: None,
+            given_up: false,
+        };
+        self.orders.insert(body.id, order);
+        let header = bytemuck::Zeroable::zeroed();
+        turn.send(line, &PaymentRequest { header, body });
+        body.id
+    }
+
     /// Wakes all that is not settled.
     pub(super) fn heal(&mut self, turn: &mut Turn<'_>) {
-        for (&id, order) in &self.orders {
+        for (&id, order) in &mut self.orders {
+            // What never left is not asked for any more.
+            order.given_up |= order.sent == 0;
             if !order.is_settled() {
                 let pause = turn.random.below(SECOND);
                 turn.wake_in(pause, Wake::Retry(id));
@@ -243,6 +274,7 @@ impl Institution {
             if !is_interim {
                 return Err(format!("the answer {code:?} to {} has no word number", answer.id));
             }
+            self.not_taken += u64::from(code == Code::NotTaken);
             order.given_up |= refused_for_what_it_is && order.answer.is_none();
             return Ok(());
         }

@@ -159,6 +159,10 @@ impl World {
         }
         for (agent, connection, bytes) in sends {
             let Some((line, epoch)) = self.holders[agent][connection.0 as usize] else {
+                if self.strangers.contains(&(agent, connection.0)) {
+                    self.stranger_is_told(agent, connection, &bytes)?;
+                    continue;
+                }
                 return Err(format!(
                     "the switch sends on connection {}, which nobody made",
                     connection.0
@@ -184,6 +188,21 @@ impl World {
             self.note(|| format!("the switch closes line {line}"));
             self.carry_to_party(line, epoch, &wire.unsent[..taken]);
             self.line_is_gone(line);
+        }
+        Ok(())
+    }
+
+    /// A stranger is told why, and nothing else.
+    fn stranger_is_told(&mut self, agent: usize, connection: Connection, bytes: &[u8]) -> Result<(), String> {
+        let mut rest = bytes;
+        while let Ok(Some((template, length))) = decode(rest) {
+            if !matches!(template, Template::NegotiationReject | Template::Terminate) {
+                return Err(format!("a stranger is sent {template:?}"));
+            }
+            rest = &rest[length..];
+        }
+        if let Some(switch) = &self.switch {
+            let _gone = switch.wires[agent].take(connection, usize::MAX);
         }
         Ok(())
     }

@@ -18,7 +18,9 @@ mod bank;
 mod closing;
 mod disk;
 mod events;
+mod faults;
 mod institution;
+mod last_round;
 mod line;
 mod party;
 mod plan;
@@ -81,6 +83,8 @@ counts! {
     crashes: "Crashes between two duty cycles.",
     crashes_in_write: "Crashes inside a durable write.",
     writes_failed: "Durable writes that the disk refused.",
+    stops: "Stops in order.",
+    strangers: "Connections of nobody.",
     cuts: "Connections that the network broke.",
     connections: "Connections made.",
     jumps: "Jumps of time.",

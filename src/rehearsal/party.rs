@@ -48,6 +48,8 @@ pub(super) struct Turn<'a> {
     pub(super) healing: bool,
     /// All is at rest: what is told now is the last word on everything.
     pub(super) at_rest: bool,
+    /// How long banks keep replies to requests back once they are healed.
+    pub(super) hold_ns: u64,
     pub(super) lies: u64,
     pub(super) acts: Vec<Act>,
 }

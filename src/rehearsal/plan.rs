@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Plant;
+use super::faults::Fault;
 use crate::agent::{IdleStrategy, ScheduleClass};
 use crate::config::{AgentRole, Directory, Profile, Settings, ThreadPlan, WindowSettings};
 use crate::domain::{Kind, MILLISECOND, SECOND, UtcNanos};
@@ -54,21 +55,12 @@ pub(super) struct Network {
     pub(super) slow_reader: u32,
 }
 
-/// How often what goes wrong. Mean times in nanoseconds; 0 = never.
-#[derive(Clone, Copy, Debug, Default)]
+/// How often what goes wrong.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
-    /// Between two drawn faults.
+    /// The mean time between two drawn faults, nanoseconds; 0 = there are none.
     pub(super) every_ns: u64,
-    pub(super) crash: u64,
-    pub(super) crash_in_write: u64,
-    pub(super) write_refused: u64,
-    pub(super) cut: u64,
-    pub(super) stall: u64,
-    pub(super) hold_agent: u64,
-    pub(super) shortage: u64,
-    pub(super) jump: u64,
-    pub(super) wall_step: u64,
-    pub(super) close_window: u64,
+    pub(super) weights: Vec<(Fault, u64)>,
 }
 
 /// How participants behave; in 100,000.
@@ -123,7 +115,12 @@ impl Plan {
             profile: profile(random),
             links,
             span_ns,
-            payments: 10 + random.below(80),
+            // Some are long enough for the journal's ring to come round.
+            payments: if random.chance(3_000) {
+                800
+            } else {
+                10 + random.below(80)
+            },
             close_every_s: random.chance(50_000).then(|| 1 + random.below(20)),
             network: Network {
                 latency_ns: [20_000, 200_000, 5 * MILLISECOND, 200 * MILLISECOND][random.below(4) as usize],
@@ -147,7 +144,7 @@ impl Plan {
         self.faults.every_ns = self.span_ns / 12;
         match plant {
             Plant::DiskDropsAcknowledgedWrites | Plant::DiskGoesBack => {
-                (self.faults.crash, self.faults.crash_in_write, self.faults.write_refused) = (10, 0, 0);
+                self.faults.weights = vec![(Fault::Crash, 10), (Fault::Cut, 10), (Fault::Hold, 10)];
             }
             Plant::LargerContract => {
                 (self.habits.silent, self.habits.late, self.habits.recontract) = (60_000, 30_000, 0);
@@ -211,6 +208,12 @@ fn directory(random: &mut Random) -> Directory {
             terms.expiry_push_ns = terms.doubt_ns + (500 + random.below(15_000)) * MILLISECOND;
             terms.expiry_pull_ns = terms.doubt_ns + (500 + random.below(55_000)) * MILLISECOND;
         }
+        if random.chance(4_000) {
+            terms.suspended = 1 + random.below(3) as u8;
+        }
+        if random.chance(5_000) {
+            terms.permitted_kinds &= random.bits() as u32;
+        }
         entry.links_max = 1 + random.below(4) as u16;
         entry.request_in_flight_max = up_to(random, 50_000, 4, 40);
         entry.intake_in_flight_max = up_to(random, 30_000, 4, 60);
@@ -234,14 +237,24 @@ fn profile(random: &mut Random) -> Profile {
     profile.link_agents = 1 + u8::from(random.chance(30_000));
     let link = std::iter::repeat_n(AgentRole::Link, usize::from(profile.link_agents));
     let others = AgentRole::ALL.into_iter().filter(|role| *role != AgentRole::Link);
-    profile.threads = link
-        .chain(others)
-        .map(|role| ThreadPlan {
-            name: role.name().to_owned(),
-            agents: vec![role],
+    let mut threads: Vec<Vec<AgentRole>> = link.chain(others).map(|role| vec![role]).collect();
+    if profile.link_agents == 1 && random.chance(40_000) {
+        // As on two cores.
+        use AgentRole::{Clearing, Dispatch, Housekeeping, Link, Sequencer, Syncer};
+        threads = vec![
+            vec![Link, Sequencer, Clearing, Dispatch],
+            vec![Syncer],
+            vec![Housekeeping],
+        ];
+    }
+    profile.threads = threads
+        .into_iter()
+        .map(|agents| ThreadPlan {
+            name: agents[0].name().to_owned(),
+            agents,
             core: None,
             class: ScheduleClass::Normal,
-            idle: IdleStrategy::Spin,
+            idle: IdleStrategy::Park { spins: 0 },
         })
         .collect();
     let size = |random: &mut Random, least: u64| (least << random.below(6)) as usize;
@@ -253,9 +266,10 @@ fn profile(random: &mut Random) -> Profile {
     profile.driver.receive_bytes = 256 << random.below(5);
     profile.driver.receive_buffers = 4 << random.below(4);
     profile.driver.gather_completions = 1 + random.below(64) as u32;
-    profile.journal.segment_bytes = (64 << 10) << random.below(2);
-    profile.journal.ring_bytes = 1 << 20;
-    profile.journal.prepared_segments = ((512 << 10) / profile.journal.segment_bytes) as u32 + 1;
+    // Just over what the sequencer keeps free for open payments.
+    profile.journal.segment_bytes = (32 << 10) << random.below(2);
+    profile.journal.ring_bytes = (512 << 10) << random.below(2);
+    profile.journal.prepared_segments = ((448 << 10) / profile.journal.segment_bytes) as u32 + random.below(3) as u32;
     profile.journal.lock_memory = false;
     profile
 }
@@ -264,24 +278,10 @@ fn faults(random: &mut Random, span_ns: u64) -> Faults {
     if random.chance(5_000) {
         return Faults::default();
     }
-    let weight = |random: &mut Random, most: u64| {
-        if random.chance(40_000) {
-            0
-        } else {
-            1 + random.below(most)
-        }
-    };
+    // Each seed has some of the faults, and not others.
+    let drawn = Fault::ALL.iter().filter(|_| random.chance(60_000)).copied();
     Faults {
-        crash: weight(random, 10),
-        crash_in_write: weight(random, 10),
-        write_refused: weight(random, 3),
-        cut: weight(random, 20),
-        stall: weight(random, 10),
-        hold_agent: weight(random, 20),
-        shortage: weight(random, 8),
-        jump: weight(random, 3),
-        wall_step: weight(random, 4),
-        close_window: weight(random, 6),
+        weights: drawn.collect(),
         every_ns: span_ns / (4 + random.below(40)),
     }
 }

@@ -1,19 +1,21 @@
 //! The world: time, what is due, the faults, and the switch among them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Counts;
 use super::disk::{Disk, NextWrite};
 use super::events::{Agenda, Due, EventLog};
+use super::faults::Fault;
 use super::line::Line;
 use super::party::{Act, Party, Trade, Turn, Wake};
 use super::plan::Plan;
 use super::stepping::{Round, Switch};
 use super::witness::{Place, Witness};
-use super::{Counts, Plant};
 use crate::agent::ManualTime;
 use crate::config::Directory;
-use crate::domain::{MILLISECOND, SECOND};
+use crate::domain::SECOND;
 use crate::sim::Random;
 use crate::switch::{FinalLedger, SwitchError};
 
@@ -41,12 +43,15 @@ pub(super) struct World {
     pub(super) witness: Witness,
     pub(super) healing: bool,
     pub(super) at_rest: bool,
+    pub(super) hold_ns: u64,
     pub(super) counts: Counts,
     pub(super) digest: blake3::Hasher,
     log: EventLog,
     steps: u64,
+    /// Connections of nobody: by link agent and number.
+    pub(super) strangers: BTreeSet<(usize, u32)>,
     /// A copy of the disk for one that goes back.
-    copy: Option<Vec<(PathBuf, Vec<u8>)>>,
+    pub(super) copy: Option<Vec<(PathBuf, Vec<u8>)>>,
 }
 
 impl World {
@@ -87,10 +92,12 @@ impl World {
             witness: Witness::default(),
             healing: false,
             at_rest: false,
+            hold_ns: 0,
             counts: Counts::default(),
             digest: blake3::Hasher::new(),
             log: EventLog::default(),
             steps: 0,
+            strangers: BTreeSet::new(),
             copy: None,
             plan,
         })
@@ -140,6 +147,7 @@ impl World {
         }
         self.at_rest = true;
         self.roll_call()?;
+        self.last_round()?;
         self.close()
     }
 
@@ -151,9 +159,11 @@ impl World {
         let quiet = self.let_switch_work()?;
         let mut next = self.agenda.next_at().min(end);
         if let Some(switch) = &mut self.switch {
-            next = next.min(switch.next_at(self.now));
+            // Threads take time, too.
+            let soonest = self.now + self.random.below(100_000);
+            next = next.min(switch.next_at(self.now).max(soonest));
             if !quiet {
-                next = next.min(self.now + self.random.below(100_000));
+                next = next.min(soonest);
             }
         }
         let passes = next.saturating_sub(self.now).max(1);
@@ -161,7 +171,7 @@ impl World {
         Ok(())
     }
 
-    fn pass(&mut self, nanos: u64) {
+    pub(super) fn pass(&mut self, nanos: u64) {
         self.now += nanos;
         self.time.advance(nanos);
     }
@@ -243,6 +253,11 @@ impl World {
             Due::Start => self.start_switch()?,
             Due::GoOn => {}
             Due::Refill => self.set_dry(false),
+            Due::StopInOrder => self.stop_in_order()?,
+            Due::SpaceAgain => self
+                .disk
+                .set_full(false)
+                .map_err(|error| format!("the disk: {error}"))?,
         }
         Ok(())
     }
@@ -255,6 +270,7 @@ impl World {
             habits: self.plan.habits,
             healing: self.healing,
             at_rest: self.at_rest,
+            hold_ns: self.hold_ns,
             lies: 0,
             acts: Vec::new(),
         };
@@ -292,128 +308,6 @@ impl World {
         }
     }
 
-    // ---- faults --------------------------------------------------------------------------------------------------
-
-    fn plan_next_fault(&mut self) {
-        let every = self.plan.faults.every_ns;
-        if every > 0 {
-            let at = self.now + 1 + self.random.below(2 * every);
-            self.agenda.put(at, Due::Fault);
-        }
-    }
-
-    fn fault(&mut self) -> Result<(), String> {
-        let faults = self.plan.faults;
-        let weights = [
-            faults.crash,
-            faults.crash_in_write,
-            faults.write_refused,
-            faults.cut,
-            faults.stall,
-            faults.hold_agent,
-            faults.shortage,
-            faults.jump,
-            faults.wall_step,
-            faults.close_window,
-        ];
-        let total: u64 = weights.iter().sum();
-        if total == 0 {
-            return Ok(());
-        }
-        let mut drawn = self.random.below(total);
-        let which = weights.iter().position(|&weight| {
-            let hit = drawn < weight;
-            drawn = drawn.saturating_sub(weight);
-            hit
-        });
-        let line = self.random.below(self.lines.len() as u64) as usize;
-        let (now, while_ns) = (
-            self.now,
-            1 + (SECOND >> self.random.below(12)) * (1 + self.random.below(10)),
-        );
-        match which {
-            Some(0) => self.plan_crash(),
-            Some(1) => self.disk.set_next(NextWrite::StopsMachine),
-            Some(2) => {
-                let late = self.random.chance(50_000);
-                self.disk.set_next(if late {
-                    NextWrite::RefusedLate
-                } else {
-                    NextWrite::Refused
-                });
-            }
-            Some(3) => {
-                self.counts.cuts += 1;
-                let reset = self.random.chance(50_000);
-                self.cut_line(line, reset);
-            }
-            Some(4) => {
-                self.lines[line].stalled_until = now + while_ns * 4;
-                self.note(|| format!("line {line} is not read for {} ms", while_ns / 250_000));
-            }
-            Some(5) => {
-                if let Some(switch) = &mut self.switch {
-                    let role = switch.hold(&mut self.random, now + while_ns);
-                    self.agenda.put(now + while_ns, Due::GoOn);
-                    self.note(|| format!("{role} is held for {} ms", while_ns / MILLISECOND));
-                }
-            }
-            Some(6) => {
-                self.set_dry(true);
-                self.note(|| format!("no receive buffers for {} ms", while_ns / MILLISECOND));
-                self.agenda.put(now + while_ns, Due::Refill);
-            }
-            Some(7) => {
-                self.counts.jumps += 1;
-                let span =
-                    [10 * SECOND, 100 * SECOND, 3_600 * SECOND, 25 * 3_600 * SECOND][self.random.below(4) as usize];
-                let nanos = self.random.below(span);
-                self.note(|| format!("time jumps by {} ms", nanos / MILLISECOND));
-                self.pass(nanos);
-            }
-            Some(8) => {
-                self.counts.wall_steps += 1;
-                let span = [SECOND / 2, 4 * SECOND, 60 * SECOND][self.random.below(3) as usize] as i64;
-                let nanos = self.random.below(2 * span as u64) as i64 - span;
-                self.note(|| format!("the wall clock steps by {} ms", nanos / MILLISECOND as i64));
-                self.time.step_wall(nanos);
-            }
-            Some(_) => {
-                if let Some(switch) = &self.switch {
-                    switch.close_windows();
-                }
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn set_dry(&self, dry: bool) {
-        if let Some(switch) = &self.switch {
-            switch.wires.iter().for_each(|wires| wires.set_dry(dry));
-        }
-    }
-
-    fn plan_crash(&mut self) {
-        let plant = self.plan.plant;
-        if plant == Some(Plant::DiskDropsAcknowledgedWrites) {
-            self.disk.set_next(NextWrite::Dropped);
-        }
-        // A disk that goes back does so by what was written while many events passed.
-        let most = if plant.is_some() {
-            4_000
-        } else {
-            1 << self.random.below(10)
-        };
-        let steps = self.random.below(most);
-        if plant == Some(Plant::DiskGoesBack) && self.copy.is_none() {
-            self.copy = self.disk.copy().ok();
-        }
-        if let Some(switch) = &mut self.switch {
-            switch.stops_in = Some(steps);
-        }
-    }
-
     // ---- the switch's life ---------------------------------------------------------------------------------------
 
     fn start_switch(&mut self) -> Result<(), String> {
@@ -421,6 +315,9 @@ impl World {
             return Ok(());
         }
         self.witness.starts += 1;
+        self.disk
+            .set_full(false)
+            .map_err(|error| format!("the disk: {error}"))?;
         match Switch::start(&self.plan, &self.directory, self.data.path(), &self.time, &self.disk) {
             Ok(switch) => {
                 let recovery = switch.recovered().clone();
@@ -431,6 +328,7 @@ impl World {
                     )
                 });
                 self.switch = Some(switch);
+                self.crash_soon_after_start();
                 self.check_recovered()
             }
             // The wall clock was set back by more than the switch follows: an operator sets it right.
@@ -458,6 +356,13 @@ impl World {
             self.counts.crashes_in_write += 1;
         }
         self.note(|| format!("the machine stops; of the last write {torn}"));
+        if self.random.chance(10_000) {
+            let left = self
+                .disk
+                .set_full(false)
+                .and_then(|()| self.disk.leave_unfinished(&mut self.random));
+            left.map_err(|error| format!("the disk: {error}"))?;
+        }
         self.switch_is_gone()
     }
 
@@ -489,9 +394,23 @@ impl World {
         self.switch_is_gone()
     }
 
+    /// The switch is told to stop, has drained for a while, and ends.
+    fn stop_in_order(&mut self) -> Result<(), String> {
+        let Some(switch) = &mut self.switch else { return Ok(()) };
+        let Some(ledger) = switch.close() else {
+            return Err("clearing left no ledger".to_owned());
+        };
+        self.note(|| format!("the switch ends in order at event {}", ledger.snapshot.event_number));
+        self.counts.stops += 1;
+        self.collect_from_switch()?;
+        self.check_replay(&ledger)?;
+        self.switch_is_gone()
+    }
+
     fn switch_is_gone(&mut self) -> Result<(), String> {
         let ledger = self.switch.take().and_then(Switch::stop_dead);
         self.disk.set_next(NextWrite::Made);
+        self.strangers.clear();
         if let Some(copy) = self.copy.take() {
             self.disk
                 .put_back(&copy)
@@ -510,7 +429,13 @@ impl World {
         if self.random.chance(30_000) {
             let span = 10 * SECOND as i64;
             let nanos = self.random.below(2 * span as u64) as i64 - span;
-            if self.plan.faults.wall_step > 0 {
+            if self
+                .plan
+                .faults
+                .weights
+                .iter()
+                .any(|(fault, _)| *fault == Fault::WallStep)
+            {
                 self.counts.wall_steps += 1;
                 self.time.step_wall(nanos);
             }
@@ -552,6 +477,9 @@ impl World {
             switch.stops_in = None;
         }
         self.set_dry(false);
+        self.disk
+            .set_full(false)
+            .map_err(|error| format!("the disk: {error}"))?;
         for line in 0..self.lines.len() {
             let here = &mut self.lines[line];
             if std::mem::take(&mut here.stalled_until) > 0 {

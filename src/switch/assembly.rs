@@ -1,6 +1,5 @@
 //! Putting the switch together, and taking it apart again.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,9 +10,7 @@ use serde_json::{Value, json};
 use super::SwitchError;
 use super::clearing_agent::FinalLedger;
 use super::stages::{Stages, StartOptions, Threads};
-use crate::agent::{
-    Agent, AgentThread, CompositeAgent, IntakeGate, IntakeState, Placement, StopFlag, SwitchClock, spawn,
-};
+use crate::agent::{Agent, AgentThread, IntakeGate, IntakeState, Placement, StopFlag, SwitchClock, spawn};
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::housekeeping::{AdminServer, Desk, LedgerView, StatusSource, participants_json, status_json, windows_json};
 use crate::journal::Positions;
@@ -50,7 +47,7 @@ pub fn start(
     let directory = Arc::new(directory);
     let clock = SwitchClock::new();
     let (mut listen, mut backend, mut backend_reason) = (settings.listen, "", String::new());
-    let stages = Stages::open(
+    let mut stages = Stages::open(
         &settings,
         &directory,
         &profile,
@@ -66,6 +63,7 @@ pub fn start(
         },
     )?;
     tracing::info!("{backend_reason}");
+    let agents = stages.take_threads(&profile);
     let source = StatusSource {
         backend,
         backend_reason,
@@ -93,7 +91,7 @@ pub fn start(
         settings.admin_socket.display()
     )))?;
 
-    let mut running = start_threads(&profile, &stages.threads, stages.agents)?;
+    let mut running = start_threads(&profile, &stages.threads, agents)?;
     // The syncer's class is known once its thread runs.
     source
         .syncer_class
@@ -153,30 +151,14 @@ impl Started {
 }
 
 /// One thread a plan; the syncer and housekeeping stop later than the pipeline, so each has a flag of its own.
-fn start_threads(
-    profile: &Profile,
-    threads: &Threads,
-    mut agents: BTreeMap<AgentRole, Vec<Box<dyn Agent>>>,
-) -> Result<Started, SwitchError> {
-    for list in agents.values_mut() {
-        list.reverse();
-    }
+fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent>>) -> Result<Started, SwitchError> {
     let pipeline_stop = StopFlag::default();
     let (mut pipeline, mut syncer, mut housekeeping) = (Vec::new(), None, None);
-    for (plan, wakeup) in profile.threads.iter().zip(&threads.wakeups) {
-        let mut own: Vec<Box<dyn Agent>> = Vec::new();
-        for role in &plan.agents {
-            own.extend(agents.get_mut(role).and_then(Vec::pop));
-        }
+    for ((plan, wakeup), agent) in profile.threads.iter().zip(threads.wakeups()).zip(agents) {
         let placement = Placement {
             core: plan.core,
             class: plan.class,
             idle: plan.idle,
-        };
-        let agent: Box<dyn Agent> = if own.len() == 1 {
-            own.remove(0)
-        } else {
-            Box::new(CompositeAgent::new(own))
         };
         let place = match plan.agents.as_slice() {
             [AgentRole::Syncer] => &mut syncer,

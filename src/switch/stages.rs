@@ -13,7 +13,7 @@ use super::SwitchError;
 use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger};
 use super::replay::{check_rules, replay_engine};
 use super::syncer_agent::SyncerAgent;
-use crate::agent::{Agent, IntakeGate, Ring, SwitchClock, Wakeup};
+use crate::agent::{Agent, CompositeAgent, IntakeGate, Ring, SwitchClock, Wakeup};
 use crate::clearing::Engine;
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
@@ -140,6 +140,23 @@ impl Stages {
             first_time,
             open_driver,
         )
+    }
+
+    /// Takes the agents out, one a thread of the profile; those that share a thread are one composite.
+    #[must_use]
+    pub fn take_threads(&mut self, profile: &Profile) -> Vec<Box<dyn Agent>> {
+        let mut agents = std::mem::take(&mut self.agents);
+        agents.values_mut().for_each(|list| list.reverse());
+        let threads = profile.threads.iter().map(|plan| {
+            let of_role = plan.agents.iter().filter_map(|role| agents.get_mut(role)?.pop());
+            let mut own: Vec<Box<dyn Agent>> = of_role.collect();
+            if own.len() == 1 {
+                own.remove(0)
+            } else {
+                Box::new(CompositeAgent::new(own))
+            }
+        });
+        threads.collect()
     }
 
     #[allow(
@@ -434,6 +451,12 @@ impl Threads {
             }
         }
         Ok(Self { wakeups, by_role })
+    }
+
+    /// The wake-ups, one a thread of the profile.
+    #[must_use]
+    pub fn wakeups(&self) -> &[Arc<Wakeup>] {
+        &self.wakeups
     }
 
     /// The wake-up of the thread that runs the `nth` agent of this role.
