@@ -7,6 +7,7 @@
 //! | 5 | `main.rs`, [`cli`] | commands, thin |
 //! | 4 | [`switch`], [`housekeeping`] | puts agents on cores as the profile says; the cold thread |
 //! | 4 | [`sim`], [`measure`], [`doctor`] | simulated participants with books of their own; `clearway bench`; host checks |
+//! | 4 | [`rehearsal`] | the whole switch in one thread: links, disk, clock and faults drawn from a seed; `clearway sim` |
 //! | 3 | [`link`], [`sequencer`], [`dispatch`], [`audit`] | the stages; the auditor, which imports floors 0 and 1 only |
 //! | 2 | [`clearing`] | engine, payment, participant, cover, window, timer, duplicates, outbox |
 //! | 1 | [`journal`], [`io`], [`agent`], [`config`] | the log; drivers; duty cycle, idle, rings, pinning; settings |
@@ -26,6 +27,7 @@ pub mod journal;
 pub mod link;
 pub mod measure;
 pub mod memory;
+pub mod rehearsal;
 pub mod sequencer;
 pub mod sim;
 pub mod switch;

@@ -14,8 +14,75 @@ const ALARM_NS: u64 = SECOND;
 #[derive(Clone, Debug)]
 pub struct SwitchClock(Arc<Shared>);
 
+/// A host's two clocks, moved by hand: time in a rehearsal. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ManualTime(Arc<ManualClocks>);
+
+#[derive(Debug)]
+struct ManualClocks {
+    monotonic_ns: AtomicU64,
+    wall_ns: AtomicU64,
+}
+
+impl ManualTime {
+    /// Both clocks stand at `start`.
+    #[must_use]
+    pub fn new(start: UtcNanos) -> Self {
+        Self(Arc::new(ManualClocks {
+            monotonic_ns: AtomicU64::new(start.0),
+            wall_ns: AtomicU64::new(start.0),
+        }))
+    }
+
+    /// Lets time pass on both clocks.
+    pub fn advance(&self, nanos: u64) {
+        self.0.monotonic_ns.fetch_add(nanos, Ordering::Relaxed);
+        self.0.wall_ns.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// What the wall clock says, UTC nanoseconds.
+    #[must_use]
+    pub fn wall_ns(&self) -> u64 {
+        self.0.wall_ns.load(Ordering::Relaxed)
+    }
+
+    /// Steps the wall clock alone, as an operator or a bad time source does.
+    pub fn step_wall(&self, nanos: i64) {
+        let wall = self.0.wall_ns.load(Ordering::Relaxed);
+        self.0
+            .wall_ns
+            .store(wall.saturating_add_signed(nanos), Ordering::Relaxed);
+    }
+}
+
+/// Where a clock's readings come from.
+#[derive(Debug)]
+enum TimeSource {
+    Host,
+    Manual(ManualTime),
+}
+
+impl TimeSource {
+    #[inline]
+    fn monotonic(&self) -> u64 {
+        match self {
+            Self::Host => read(libc::CLOCK_MONOTONIC),
+            Self::Manual(time) => time.0.monotonic_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    #[inline]
+    fn wall(&self) -> u64 {
+        match self {
+            Self::Host => read(libc::CLOCK_REALTIME),
+            Self::Manual(time) => time.0.wall_ns.load(Ordering::Relaxed),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
+    source: TimeSource,
     /// UTC − monotonic, nanoseconds.
     offset_ns: AtomicI64,
     slewed_at_ns: AtomicU64,
@@ -27,9 +94,20 @@ impl SwitchClock {
     /// A clock anchored to UTC now.
     #[must_use]
     pub fn new() -> Self {
-        let monotonic = read(libc::CLOCK_MONOTONIC);
-        let offset = read(libc::CLOCK_REALTIME) as i64 - monotonic as i64;
+        Self::anchored(TimeSource::Host)
+    }
+
+    /// A clock that runs on clocks moved by hand, anchored to what their wall clock says now.
+    #[must_use]
+    pub fn manual(time: ManualTime) -> Self {
+        Self::anchored(TimeSource::Manual(time))
+    }
+
+    fn anchored(source: TimeSource) -> Self {
+        let monotonic = source.monotonic();
+        let offset = source.wall() as i64 - monotonic as i64;
         Self(Arc::new(Shared {
+            source,
             offset_ns: AtomicI64::new(offset),
             slewed_at_ns: AtomicU64::new(monotonic),
             difference_ns: AtomicI64::new(0),
@@ -40,20 +118,26 @@ impl SwitchClock {
     #[must_use]
     #[inline]
     pub fn now(&self) -> UtcNanos {
-        UtcNanos((read(libc::CLOCK_MONOTONIC) as i64 + self.0.offset_ns.load(Ordering::Relaxed)) as u64)
+        UtcNanos((self.0.source.monotonic() as i64 + self.0.offset_ns.load(Ordering::Relaxed)) as u64)
+    }
+
+    /// The wall clock that this clock is slewed towards.
+    #[must_use]
+    pub fn wall(&self) -> UtcNanos {
+        UtcNanos(self.0.source.wall())
     }
 
     /// Moves the clock towards UTC by at most 500 ppm of the time since the last call, which must be at least 100 ms
     /// back. Returns the difference to the wall clock in nanoseconds when it is an alarm (over a second).
     pub fn slew(&self) -> Option<i64> {
-        let monotonic = read(libc::CLOCK_MONOTONIC);
+        let monotonic = self.0.source.monotonic();
         let elapsed = monotonic.saturating_sub(self.0.slewed_at_ns.load(Ordering::Relaxed));
         if elapsed < SECOND / 10 {
             return None;
         }
         self.0.slewed_at_ns.store(monotonic, Ordering::Relaxed);
         let offset = self.0.offset_ns.load(Ordering::Relaxed);
-        let difference = read(libc::CLOCK_REALTIME) as i64 - (monotonic as i64 + offset);
+        let difference = self.0.source.wall() as i64 - (monotonic as i64 + offset);
         let step_max = (elapsed * SLEW_PPM_MAX / 1_000_000) as i64;
         self.0
             .offset_ns
@@ -105,5 +189,17 @@ mod tests {
             last = now;
         }
         assert!(wall_clock().0.abs_diff(clock.now().0) < SECOND);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_is_slewed_and_not_followed() {
+        let time = ManualTime::new(UtcNanos(1_000 * SECOND));
+        let clock = SwitchClock::manual(time.clone());
+        time.advance(SECOND);
+        time.step_wall(-(10 * SECOND as i64));
+        assert_eq!(clock.now(), UtcNanos(1_001 * SECOND));
+        assert_eq!(clock.slew(), Some(-(10 * SECOND as i64)));
+        assert_eq!(clock.now(), UtcNanos(1_001 * SECOND - 500_000), "500 ppm of a second");
+        assert_eq!(SwitchClock::manual(time).now(), UtcNanos(991 * SECOND), "a new anchor");
     }
 }

@@ -15,7 +15,7 @@ mod runner;
 mod wakeup;
 
 pub use bucket::{Bucket, SharedBucket};
-pub use clock::{SwitchClock, wall_clock};
+pub use clock::{ManualTime, SwitchClock, wall_clock};
 pub use composite::CompositeAgent;
 pub use gate::{IntakeGate, IntakeState};
 pub use idle::IdleStrategy;

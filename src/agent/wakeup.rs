@@ -41,6 +41,12 @@ impl Wakeup {
         fence(Ordering::SeqCst);
     }
 
+    /// True while the thread sleeps or is about to and nobody has woken it.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.parked.load(Ordering::Relaxed)
+    }
+
     /// Says that the thread is awake, and forgets wake-ups that came meanwhile.
     pub fn disarm(&self) {
         if !self.parked.swap(false, Ordering::Relaxed) {

@@ -11,6 +11,7 @@ mod doctor;
 mod output;
 mod run;
 mod run_report;
+mod sim;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Command {
     Directory(directory::DirectoryArgs),
     Admin(admin::AdminArgs),
     Doctor(doctor::DoctorArgs),
+    #[command(hide = true)]
+    Sim(sim::SimArgs),
     #[command(name = relay::CHILD_COMMAND, hide = true)]
     RelayChild(bench::RelayChildArgs),
 }
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Directory(args) => finish(directory::run(&args)),
         Command::Admin(args) => finish(admin::run(&args)),
         Command::Doctor(args) => finish(doctor::run(&args)),
+        Command::Sim(args) => finish(sim::run(&args)),
     }
 }
 

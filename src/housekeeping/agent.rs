@@ -1,20 +1,24 @@
 //! The housekeeping agent.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
 
 use super::desk::Desk;
-use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, Ring};
+use super::lists::Wanted;
+use super::status::LedgerView;
+use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock};
 use crate::config::WindowSettings;
-use crate::domain::{Currency, WindowId, WindowState};
+use crate::domain::{Currency, SECOND, UtcNanos, WindowId, WindowState};
 use crate::journal::{JournalError, Positions, Preparer};
 use crate::wire::{Intake, WindowAction, WindowEvent};
 
 /// How often the thread looks for work when nobody asks.
 const ROUND: Duration = Duration::from_millis(100);
 /// After a full disk it tries again this much later.
-const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
+const NO_SPACE_PAUSE_NS: u64 = SECOND;
 /// Intake stops while less than this is prepared, as a share of a segment.
 const LOW_ROOM_SHARE: u64 = 2;
 
@@ -49,14 +53,20 @@ pub struct HousekeepingParts {
     pub windows: WindowSettings,
     /// Operators' wishes.
     pub wishes: Arc<Wishes>,
+    /// The clock.
+    pub clock: SwitchClock,
 }
 
 /// The housekeeping agent.
 pub struct Housekeeping {
     parts: HousekeepingParts,
-    close_next: Option<Instant>,
+    close_next: Option<UtcNanos>,
     settle_pending: bool,
-    prepare_next: Instant,
+    /// What the ledger was asked, to know which windows are to be settled.
+    asked: Option<Receiver<Box<LedgerView>>>,
+    /// Window events that found the sequencer's ring full.
+    deferred: VecDeque<WindowEvent>,
+    prepare_next: UtcNanos,
     no_space_told: bool,
     ready: bool,
 }
@@ -65,10 +75,12 @@ impl Housekeeping {
     /// Puts the agent together.
     #[must_use]
     pub fn new(parts: HousekeepingParts) -> Self {
-        let now = Instant::now();
+        let now = parts.clock.now();
         Self {
-            close_next: parts.windows.close_every_s.map(|s| now + Duration::from_secs(s)),
+            close_next: parts.windows.close_every_s.map(|s| now.plus(s * SECOND)),
             settle_pending: parts.windows.settle,
+            asked: None,
+            deferred: VecDeque::new(),
             prepare_next: now,
             no_space_told: false,
             ready: false,
@@ -85,7 +97,7 @@ impl Housekeeping {
         1
     }
 
-    fn prepare(&mut self, now: Instant) -> usize {
+    fn prepare(&mut self, now: UtcNanos) -> usize {
         if now < self.prepare_next {
             return 0;
         }
@@ -100,7 +112,7 @@ impl Housekeeping {
                 usize::from(did)
             }
             Err(error) => {
-                self.prepare_next = now + NO_SPACE_PAUSE;
+                self.prepare_next = now.plus(NO_SPACE_PAUSE_NS);
                 if !self.no_space_told {
                     self.no_space_told = true;
                     let what = if matches!(error, JournalError::NoSpace { .. }) {
@@ -132,32 +144,44 @@ impl Housekeeping {
         room >= self.parts.segment_bytes / LOW_ROOM_SHARE
     }
 
-    fn close_windows(&mut self, now: Instant) -> usize {
+    fn close_windows(&mut self, now: UtcNanos) -> usize {
         let due = self.close_next.is_some_and(|next| now >= next);
         if due && let Some(every) = self.parts.windows.close_every_s {
-            self.close_next = Some(now + Duration::from_secs(every));
+            self.close_next = Some(now.plus(every * SECOND));
         }
         let wished = self.parts.wishes.close_windows.swap(false, Ordering::AcqRel);
         if !(due || wished) || !self.ready {
             return 0;
         }
-        for &currency in &self.parts.currencies {
-            let event = WindowEvent::new(WindowAction::Close, currency, WindowId::NONE);
-            self.tell_sequencer(event);
+        for at in 0..self.parts.currencies.len() {
+            let currency = self.parts.currencies[at];
+            self.tell_sequencer(WindowEvent::new(WindowAction::Close, currency, WindowId::NONE));
         }
         self.settle_pending = self.parts.windows.settle;
         1
     }
 
-    /// Settles every closed window: two events each.
+    /// Settles every closed window, two events each, once clearing has said which those are.
     fn settle(&mut self) -> usize {
-        let wished = self.parts.wishes.settle.swap(false, Ordering::AcqRel);
-        if !(wished || self.settle_pending) || !self.ready {
-            return 0;
+        if self.ready && self.asked.is_none() {
+            let wished = self.parts.wishes.settle.swap(false, Ordering::AcqRel);
+            if wished || self.settle_pending {
+                self.asked = self.parts.desk.question(Wanted::Ledger);
+                self.settle_pending = self.asked.is_none();
+            }
         }
-        let Some(view) = self.parts.desk.ask() else { return 0 };
-        self.settle_pending = false;
-        let mut work = 0;
+        let Some(answer) = &self.asked else { return 0 };
+        let view = match answer.try_recv() {
+            Ok(view) => view,
+            Err(TryRecvError::Empty) => return 0,
+            // Clearing has gone without an answer.
+            Err(TryRecvError::Disconnected) => {
+                self.asked = None;
+                return 0;
+            }
+        };
+        self.asked = None;
+        let mut work = 1;
         for window in &view.snapshot.windows {
             let unsettled = matches!(window.state, WindowState::Closed | WindowState::Aborted);
             if !unsettled {
@@ -171,22 +195,32 @@ impl Housekeeping {
         work
     }
 
-    fn tell_sequencer(&self, event: WindowEvent) {
-        let mut intake = Intake::Window(event);
-        // The ring is sized for all open payments; if it is full for a moment, this thread can wait.
-        while let Err(back) = self.parts.priority.push(intake) {
-            intake = back;
-            self.parts.priority.notify();
-            std::thread::yield_now();
+    fn tell_sequencer(&mut self, event: WindowEvent) {
+        self.deferred.push_back(event);
+        self.hand_over();
+    }
+
+    /// Gives the sequencer what it has room for; the rest waits, in order.
+    fn hand_over(&mut self) -> usize {
+        let mut handed = 0;
+        while let Some(&event) = self.deferred.front() {
+            if self.parts.priority.push(Intake::Window(event)).is_err() {
+                break;
+            }
+            self.deferred.pop_front();
+            handed += 1;
         }
-        self.parts.priority.notify();
+        if handed > 0 {
+            self.parts.priority.notify();
+        }
+        handed
     }
 }
 
 impl Agent for Housekeeping {
     fn do_work(&mut self) -> Result<usize, AgentError> {
-        let now = Instant::now();
-        let mut work = self.open_when_ready();
+        let now = self.parts.clock.now();
+        let mut work = self.open_when_ready() + self.hand_over();
         work += self.prepare(now);
         work += self.settle();
         work += self.close_windows(now);
@@ -198,6 +232,11 @@ impl Agent for Housekeeping {
     }
 
     fn park_limit(&mut self) -> Option<Duration> {
-        Some(if self.ready { ROUND } else { Duration::from_millis(2) })
+        let waits = self.asked.is_some() || !self.deferred.is_empty();
+        Some(match (self.ready, waits) {
+            (true, false) => ROUND,
+            (true, true) => RETRY_PAUSE,
+            (false, _) => Duration::from_millis(2),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The desk at which operators ask clearing for a snapshot, without clearing ever waiting.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -43,10 +43,16 @@ impl SnapshotDesk {
     /// The same with a list, at the same event.
     #[must_use]
     pub fn ask_with(&self, wanted: Wanted) -> Option<Box<LedgerView>> {
+        self.question(wanted)?.recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    /// Puts a question without waiting for the answer; `None` when too many wait already.
+    #[must_use]
+    pub fn question(&self, wanted: Wanted) -> Option<Receiver<Box<LedgerView>>> {
         let (sender, receiver) = sync_channel(1);
         self.questions.push((wanted, sender)).ok()?;
         self.clearing.wake();
-        receiver.recv_timeout(Duration::from_secs(2)).ok()
+        Some(receiver)
     }
 
     /// Clearing's side: answers one question, if there is one.

@@ -63,6 +63,7 @@ impl Backend {
         match self {
             Self::Uring => "uring",
             Self::Mio => "mio",
+            Self::InMemory => "in-memory",
         }
     }
 }

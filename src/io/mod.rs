@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::agent::Wakeup;
 
 mod choice;
+mod in_memory;
 mod numbers;
 mod poll;
 mod pool;
@@ -26,6 +27,7 @@ mod uring_setup;
 mod uring_slot;
 
 pub use choice::{BackendChoice, OpenError, open};
+pub use in_memory::{ClosedWire, InMemoryDriver, InMemoryWires};
 pub use pool::ReceivePool;
 pub use share::BufferShare;
 pub use stream::{Outbox, Stream, StreamEvents};
@@ -58,6 +60,8 @@ pub enum Backend {
     Uring,
     /// `mio` (epoll).
     Mio,
+    /// Connections in memory, for rehearsals.
+    InMemory,
 }
 
 /// What happened on a socket.

@@ -21,13 +21,21 @@ pub enum SyncMode {
     Fdatasync,
 }
 
-/// A door before each durable write, for tests: it may hold the write, or fail it.
+/// A door before and behind each durable write, for tests: it may hold the write, or fail it.
 pub trait WriteGate: Send + Sync {
     /// Called by the syncer with the positions the write will cover.
     ///
     /// # Errors
     /// The write fails with this error, as if the disk had refused it.
     fn before_write(&self, from: u64, to: u64) -> io::Result<()>;
+
+    /// Called when the write has been made and before it counts as durable.
+    ///
+    /// # Errors
+    /// The write fails with this error, though its bytes may be on the disk.
+    fn after_write(&self, _from: u64, _to: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a journal is opened with.

@@ -67,7 +67,10 @@ impl Syncer {
             return Ok(0);
         }
         self.state_durable(from);
-        let written = self.pass_gate(from, to).and_then(|()| self.write(from, to));
+        let written = self
+            .pass_gate(from, to, |gate| gate.before_write(from, to))
+            .and_then(|()| self.write(from, to))
+            .and_then(|()| self.pass_gate(from, to, |gate| gate.after_write(from, to)));
         if let Err(error) = written {
             positions.poison();
             return Err(error);
@@ -100,9 +103,14 @@ impl Syncer {
         head.copy_from_slice(bytemuck::bytes_of(&self.seed.sealed(group, header, payload)));
     }
 
-    fn pass_gate(&self, from: u64, to: u64) -> Result<(), JournalError> {
+    fn pass_gate(
+        &self,
+        from: u64,
+        to: u64,
+        pass: impl FnOnce(&dyn WriteGate) -> std::io::Result<()>,
+    ) -> Result<(), JournalError> {
         let Some(gate) = &self.gate else { return Ok(()) };
-        gate.before_write(from, to).map_err(|source| JournalError::WriteFailed {
+        pass(gate.as_ref()).map_err(|source| JournalError::WriteFailed {
             file: self.store.path(self.store.geometry.segment_of(from)),
             bytes: to - from,
             source,

@@ -22,6 +22,12 @@ impl WordTracker {
         self.contiguous
     }
 
+    /// True when no word is missing, as far as the switch has said.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.ahead.is_empty() && self.announced <= self.contiguous
+    }
+
     /// Leaves all words below `next_word` aside: they were said before this run.
     pub fn start_at(&mut self, next_word: u64) {
         self.contiguous = self.contiguous.max(next_word.saturating_sub(1));

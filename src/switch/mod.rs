@@ -3,11 +3,13 @@
 mod assembly;
 mod clearing_agent;
 mod replay;
+mod stages;
 mod syncer_agent;
 
-pub use assembly::{RunningSwitch, StartOptions, start};
+pub use assembly::{RunningSwitch, start};
 pub use clearing_agent::FinalLedger;
 pub use replay::{ReplayedLedger, replay};
+pub use stages::{OpenDriver, Stages, StartOptions, Threads, journal_directory};
 
 use std::path::PathBuf;
 use std::sync::Arc;

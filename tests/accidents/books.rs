@@ -1,7 +1,7 @@
 //! The players' own books against the switch's, and the audit of the journal.
 
 use clearway::audit::recompute;
-use clearway::domain::{Code, ParticipantIndex, WindowId};
+use clearway::domain::{Code, Direction, ParticipantIndex, WindowId};
 use clearway::measure::switch_child::Shutdown;
 use clearway::sim::Books;
 use clearway::switch::replay;
@@ -39,9 +39,11 @@ pub(crate) fn all_books_agree(installation: &Installation, mut daemon: Daemon, k
                 answer.id
             );
             if committed {
-                books
-                    .of(ParticipantIndex(institution.index))
-                    .credit(WindowId(answer.window.0), answer.amount_minor);
+                books.of(ParticipantIndex(institution.index)).commit(
+                    Direction::Pull,
+                    WindowId(answer.window.0),
+                    answer.amount_minor,
+                );
             }
         }
     }

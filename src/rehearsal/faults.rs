@@ -1,0 +1,223 @@
+//! The faults, as the plan weighs them, drawn one after the other.
+
+use super::Plant;
+use super::disk::NextWrite;
+use super::events::Due;
+use super::world::World;
+use crate::domain::{MILLISECOND, SECOND};
+use crate::wire::{Frame, Negotiate, PaymentRequest};
+
+/// What can go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// The machine stops between two duty cycles.
+    Crash,
+    /// The machine stops inside a durable write.
+    CrashInWrite,
+    /// The disk refuses a durable write.
+    WriteRefused,
+    /// The network breaks a connection.
+    Cut,
+    /// A reader does not read.
+    Stall,
+    /// A thread gets no time.
+    Hold,
+    /// There are no receive buffers.
+    Shortage,
+    /// Time jumps.
+    Jump,
+    /// The wall clock steps.
+    WallStep,
+    /// An operator closes the windows.
+    CloseWindow,
+    /// An operator stops the switch in order.
+    Stop,
+    /// No segment can be made.
+    DiskFull,
+    /// Somebody connects who has no business here.
+    Stranger,
+}
+
+impl Fault {
+    pub(super) const ALL: [(Self, u64); 13] = [
+        (Self::Crash, 10),
+        (Self::CrashInWrite, 10),
+        (Self::WriteRefused, 3),
+        (Self::Cut, 20),
+        (Self::Stall, 10),
+        (Self::Hold, 20),
+        (Self::Shortage, 8),
+        (Self::Jump, 3),
+        (Self::WallStep, 4),
+        (Self::CloseWindow, 6),
+        (Self::Stop, 4),
+        (Self::DiskFull, 4),
+        (Self::Stranger, 10),
+    ];
+}
+
+impl World {
+    pub(super) fn plan_next_fault(&mut self) {
+        let every = self.plan.faults.every_ns;
+        if every > 0 {
+            let at = self.now + 1 + self.random.below(2 * every);
+            self.agenda.put(at, Due::Fault);
+        }
+    }
+
+    fn draw_fault(&mut self) -> Option<Fault> {
+        let total: u64 = self.plan.faults.weights.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.random.below(total.max(1));
+        for &(fault, weight) in &self.plan.faults.weights {
+            if drawn < weight {
+                return Some(fault);
+            }
+            drawn -= weight;
+        }
+        None
+    }
+
+    pub(super) fn fault(&mut self) -> Result<(), String> {
+        let Some(fault) = self.draw_fault() else { return Ok(()) };
+        let line = self.random.below(self.lines.len() as u64) as usize;
+        let (now, while_ns) = (
+            self.now,
+            1 + (SECOND >> self.random.below(12)) * (1 + self.random.below(10)),
+        );
+        match fault {
+            Fault::Crash => self.plan_crash(),
+            Fault::CrashInWrite => self.disk.set_next(NextWrite::StopsMachine),
+            Fault::WriteRefused => {
+                let late = self.random.chance(50_000);
+                let next = if late {
+                    NextWrite::RefusedLate
+                } else {
+                    NextWrite::Refused
+                };
+                self.disk.set_next(next);
+            }
+            Fault::Cut => {
+                self.counts.cuts += 1;
+                let reset = self.random.chance(50_000);
+                self.cut_line(line, reset);
+            }
+            Fault::Stall => {
+                self.lines[line].stalled_until = now + while_ns * 4;
+                self.note(|| format!("line {line} is not read for {} ms", while_ns / 250_000));
+            }
+            Fault::Hold => {
+                if let Some(switch) = &mut self.switch {
+                    let role = switch.hold(&mut self.random, now + while_ns);
+                    self.agenda.put(now + while_ns, Due::GoOn);
+                    self.note(|| format!("{role} is held for {} ms", while_ns / MILLISECOND));
+                }
+            }
+            Fault::Shortage => {
+                self.set_dry(true);
+                self.note(|| format!("no receive buffers for {} ms", while_ns / MILLISECOND));
+                self.agenda.put(now + while_ns, Due::Refill);
+            }
+            Fault::Jump => {
+                self.counts.jumps += 1;
+                let spans = [10 * SECOND, 100 * SECOND, 3_600 * SECOND, 25 * 3_600 * SECOND];
+                let span = spans[self.random.below(4) as usize];
+                let nanos = self.random.below(span);
+                self.note(|| format!("time jumps by {} ms", nanos / MILLISECOND));
+                self.pass(nanos);
+            }
+            Fault::WallStep => {
+                self.counts.wall_steps += 1;
+                let span = [SECOND / 2, 4 * SECOND, 60 * SECOND][self.random.below(3) as usize];
+                let nanos = self.random.below(2 * span) as i64 - span as i64;
+                self.note(|| format!("the wall clock steps by {} ms", nanos / MILLISECOND as i64));
+                self.time.step_wall(nanos);
+            }
+            Fault::CloseWindow => {
+                if let Some(switch) = &self.switch {
+                    switch.close_windows();
+                }
+            }
+            Fault::Stop => {
+                if let Some(switch) = &self.switch {
+                    switch.stop_intake();
+                    let drain = self.random.below(3 * SECOND);
+                    self.agenda.put(now + drain, Due::StopInOrder);
+                }
+            }
+            Fault::DiskFull => {
+                self.disk.set_full(true).map_err(|error| format!("the disk: {error}"))?;
+                self.note(|| format!("no segment can be made for {} ms", while_ns / MILLISECOND));
+                self.agenda.put(now + while_ns, Due::SpaceAgain);
+            }
+            Fault::Stranger => self.stranger(),
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_dry(&self, dry: bool) {
+        if let Some(switch) = &self.switch {
+            switch.wires.iter().for_each(|wires| wires.set_dry(dry));
+        }
+    }
+
+    fn plan_crash(&mut self) {
+        let plant = self.plan.plant;
+        if plant == Some(Plant::DiskDropsAcknowledgedWrites) {
+            self.disk.set_next(NextWrite::Dropped);
+        }
+        // A disk that goes back does so by what was written while many events passed.
+        let most = if plant.is_some() {
+            4_000
+        } else {
+            1 << self.random.below(10)
+        };
+        let steps = self.random.below(most);
+        if plant == Some(Plant::DiskGoesBack) && self.copy.is_none() {
+            self.copy = self.disk.copy().ok();
+        }
+        if let Some(switch) = &mut self.switch {
+            switch.stops_in = Some(steps);
+        }
+    }
+
+    /// A machine that stops may stop again while its switch is starting.
+    pub(super) fn crash_soon_after_start(&mut self) {
+        let may = !self.healing && self.plan.plant.is_none() && self.plan.faults.every_ns > 0;
+        if may && self.random.chance(10_000) {
+            let steps = self.random.below(40);
+            if let Some(switch) = &mut self.switch {
+                switch.stops_in = Some(steps);
+            }
+        }
+    }
+
+    /// Somebody connects and says nothing, or what he should not.
+    fn stranger(&mut self) {
+        let Some(switch) = &self.switch else { return };
+        let agent = self.random.below(switch.wires.len() as u64) as usize;
+        let wires = switch.wires[agent].clone();
+        let Some(connection) = wires.connect() else { return };
+        self.holders[agent][connection.0 as usize] = None;
+        self.strangers.insert((agent, connection.0));
+        self.counts.strangers += 1;
+        let code = self.directory.participants[0].terms.code;
+        let negotiate = Negotiate {
+            session_id: 7,
+            code,
+            credential: [7; 32],
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let request: PaymentRequest = bytemuck::Zeroable::zeroed();
+        let bytes = match self.random.below(5) {
+            0 => Vec::new(),
+            1 => bytemuck::bytes_of(&negotiate.sealed()).to_vec(),
+            2 => bytemuck::bytes_of(&request.sealed()).to_vec(),
+            3 => bytemuck::bytes_of(&negotiate.sealed())[..40].to_vec(),
+            _ => (0..300).map(|_| self.random.bits() as u8).collect(),
+        };
+        wires.deliver(connection, bytes);
+        if self.random.chance(50_000) {
+            wires.end(connection);
+        }
+    }
+}

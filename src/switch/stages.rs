@@ -1,0 +1,490 @@
+//! The stages of a switch, put together and not yet on threads.
+//!
+//! One place knows how the parts are wired. The daemon gives them sockets, threads and the host's clock
+//! (`assembly.rs`); a rehearsal gives them lines in memory, a clock moved by hand, and steps them itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::SwitchError;
+use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger};
+use super::replay::{check_rules, replay_engine};
+use super::syncer_agent::SyncerAgent;
+use crate::agent::{Agent, CompositeAgent, IntakeGate, Ring, SwitchClock, Wakeup};
+use crate::clearing::Engine;
+use crate::config::{AgentRole, Directory, Profile, Settings};
+use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
+use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId};
+use crate::housekeeping::{Desk, Housekeeping, HousekeepingParts, SnapshotDesk, Wishes};
+use crate::io::{BufferShare, Driver, DriverOptions};
+use crate::journal::{Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, SyncMode, WriteGate};
+use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
+use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
+use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
+
+/// A journal whose last event is this far ahead of UTC is not gone on with.
+const AHEAD_NS_MAX: u64 = 5 * SECOND;
+/// Link slots are 16 bits wide.
+const LINK_SLOTS_MAX: usize = 1 << 16;
+/// Receive buffers one link may hold: the share of a group's buffers.
+const BUFFERS_PER_LINK_SHARE: u16 = 8;
+
+/// Seams for tests; a daemon starts with the default.
+#[derive(Clone, Default)]
+pub struct StartOptions {
+    /// A door before each durable write.
+    pub gate: Option<Arc<dyn WriteGate>>,
+    /// How writes are made durable.
+    pub sync: Option<SyncMode>,
+}
+
+impl std::fmt::Debug for StartOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StartOptions")
+            .field("gate", &self.gate.is_some())
+            .field("sync", &self.sync)
+            .finish()
+    }
+}
+
+/// Makes the driver of link agent `index`, listening already.
+pub type OpenDriver<'a> = dyn FnMut(u8, &DriverOptions, Arc<Wakeup>) -> Result<Box<dyn Driver>, SwitchError> + 'a;
+
+/// The stages of one switch, and what stands around them holds of them.
+pub struct Stages {
+    /// The agents by role; link agents in the order of their numbers.
+    pub agents: BTreeMap<AgentRole, Vec<Box<dyn Agent>>>,
+    /// The wake-ups of the profile's threads.
+    pub threads: Threads,
+    /// Whether payments are taken.
+    pub gate: Arc<IntakeGate>,
+    /// What clearing tells the sequencer.
+    pub pulse: Arc<LedgerPulse>,
+    /// The journal's positions.
+    pub positions: Arc<Positions>,
+    /// Where clearing is asked for snapshots.
+    pub desk: Desk,
+    /// Operators' wishes.
+    pub wishes: Arc<Wishes>,
+    /// Where clearing leaves its ledger when it is closed.
+    pub last: Arc<Mutex<Option<FinalLedger>>>,
+    /// Links by participant.
+    pub link_counts: Arc<[AtomicU16]>,
+    /// Counts of each link agent.
+    pub link_counters: Vec<Arc<LinkCounters>>,
+    /// Counts of dispatch.
+    pub dispatch_counters: Arc<DispatchCounters>,
+    /// What the journal is on this host.
+    pub facts: JournalFacts,
+    /// What was found in the journal.
+    pub recovery: Recovery,
+}
+
+impl std::fmt::Debug for Stages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stages")
+            .field("recovery", &self.recovery)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stages {
+    /// Opens the journal (or makes one), replays it, and puts the stages together.
+    ///
+    /// # Errors
+    /// What keeps the switch from starting; nothing was acknowledged then.
+    pub fn open(
+        settings: &Settings,
+        directory: &Arc<Directory>,
+        profile: &Profile,
+        clock: &SwitchClock,
+        options: StartOptions,
+        open_driver: &mut OpenDriver<'_>,
+    ) -> Result<Self, SwitchError> {
+        let journal_options = JournalOptions {
+            directory: journal_directory(settings),
+            segment_bytes: profile.journal.segment_bytes,
+            ring_bytes: profile.journal.ring_bytes,
+            sync: options.sync.unwrap_or(SyncMode::Auto),
+            lock_memory: profile.journal.lock_memory,
+            prepared_segments: profile.journal.prepared_segments,
+            link_agents: usize::from(profile.link_agents),
+            gate: options.gate,
+        };
+        let (mut journal, engine) = open_journal(journal_options, directory)?;
+        for message in journal.facts.messages.iter().chain(&journal.recovery.messages) {
+            tracing::warn!("{message}");
+        }
+        let last_time = journal.recovery.last_time;
+        if last_time.since(clock.wall()) > AHEAD_NS_MAX {
+            return Err(SwitchError::Unfit(format!(
+                "the journal's last event is {} ms ahead of this host's UTC: set the clock right (or wait) and start again",
+                last_time.since(clock.wall()) / MILLISECOND
+            )));
+        }
+        let first_time = clock.now().max(last_time);
+        append_first_events(&mut journal.appender, directory, &engine, first_time).map_err(|Full| {
+            SwitchError::Unfit("the journal's ring does not hold the directory: enlarge ring_mib".into())
+        })?;
+        journal.appender.publish();
+        Self::put_together(
+            settings,
+            directory,
+            profile,
+            clock,
+            journal,
+            engine,
+            first_time,
+            open_driver,
+        )
+    }
+
+    /// Takes the agents out, one a thread of the profile; those that share a thread are one composite.
+    #[must_use]
+    pub fn take_threads(&mut self, profile: &Profile) -> Vec<Box<dyn Agent>> {
+        let mut agents = std::mem::take(&mut self.agents);
+        agents.values_mut().for_each(|list| list.reverse());
+        let threads = profile.threads.iter().map(|plan| {
+            let of_role = plan.agents.iter().filter_map(|role| agents.get_mut(role)?.pop());
+            let mut own: Vec<Box<dyn Agent>> = of_role.collect();
+            if own.len() == 1 {
+                own.remove(0)
+            } else {
+                Box::new(CompositeAgent::new(own))
+            }
+        });
+        threads.collect()
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called once, by `open`, whose second half it is"
+    )]
+    fn put_together(
+        settings: &Settings,
+        directory: &Arc<Directory>,
+        profile: &Profile,
+        clock: &SwitchClock,
+        journal: Journal,
+        engine: Engine,
+        first_time: UtcNanos,
+        open_driver: &mut OpenDriver<'_>,
+    ) -> Result<Self, SwitchError> {
+        let ready_at = journal.appender.position();
+        let threads = Threads::new(profile)?;
+        let participants = directory.participants.len();
+        let connections_max = settings.links.max.min(profile.driver.connections_max) as usize;
+        let link_slots = connections_max * usize::from(profile.link_agents);
+        if link_slots > LINK_SLOTS_MAX {
+            return Err(SwitchError::Unfit(format!(
+                "{} link agents with {connections_max} links each are {link_slots} links, and {LINK_SLOTS_MAX} can be told \
+                 apart: lower max under [links] in the settings, or connections_max in the profile",
+                profile.link_agents
+            )));
+        }
+        let sequencer_wakeup = threads.of(AgentRole::Sequencer, 0)?;
+        let clearing_wakeup = threads.of(AgentRole::Clearing, 0)?;
+        let dispatch_wakeup = threads.of(AgentRole::Dispatch, 0)?;
+        let syncer_wakeup = threads.of(AgentRole::Syncer, 0)?;
+
+        let requests = Ring::<Intake>::new(profile.rings.intake_requests, Arc::clone(&sequencer_wakeup));
+        let priority = Ring::<Intake>::new(profile.rings.intake_priority, Arc::clone(&sequencer_wakeup));
+        let effects = Ring::new(profile.rings.effects, Arc::clone(&dispatch_wakeup));
+        let changes = Ring::new(4 * connections_max.max(64), Arc::clone(&dispatch_wakeup));
+        let queries = Ring::new(4 * connections_max.max(64), Arc::clone(&clearing_wakeup));
+        let gate = Arc::new(IntakeGate::default());
+        let pulse = Arc::new(LedgerPulse::default());
+        let next_words: Arc<[AtomicU64]> = (0..participants).map(|_| AtomicU64::new(1)).collect();
+        let link_counts: Arc<[AtomicU16]> = (0..participants).map(|_| AtomicU16::new(0)).collect();
+        let rates = IntakeRates::of(directory);
+        let dispatch_counters = Arc::new(DispatchCounters::default());
+        let desk = SnapshotDesk::new(Arc::clone(&clearing_wakeup));
+        let last = Arc::new(Mutex::new(None));
+        let limits = LinkLimits {
+            half_open_max: settings.links.half_open_max as usize,
+            buffers_per_link_max: (profile.driver.receive_buffers / BUFFERS_PER_LINK_SHARE).max(2),
+            times: SessionTimes {
+                handshake_ns: settings.links.handshake_timeout_ms * MILLISECOND,
+                keepalive_ms: settings.links.keepalive_ms as u32,
+            },
+        };
+
+        let mut agents: BTreeMap<AgentRole, Vec<Box<dyn Agent>>> = BTreeMap::new();
+        let (mut shares, mut homes, mut outbounds, mut counters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut links: Vec<Box<dyn Agent>> = Vec::new();
+        for index in 0..profile.link_agents {
+            let wakeup = threads.of(AgentRole::Link, usize::from(index))?;
+            let mut driver_options = profile.driver.clone();
+            driver_options.connections_max = connections_max as u32;
+            let driver = open_driver(index, &driver_options, Arc::clone(&wakeup))?;
+            let buffers = 2 * usize::from(profile.driver.receive_buffers);
+            let home = Ring::new(buffers, Arc::clone(&wakeup));
+            let share = Arc::new(BufferShare::new(driver.pool(), buffers, Arc::clone(&home)));
+            let outbound = Ring::new(profile.rings.outbound, Arc::clone(&wakeup));
+            let link_counters = Arc::new(LinkCounters::default());
+            links.push(Box::new(LinkAgent::new(LinkAgentParts {
+                index,
+                driver,
+                share: Arc::clone(&share),
+                buffers,
+                connections_max,
+                rings: LinkRings {
+                    requests: Arc::clone(&requests),
+                    priority: Arc::clone(&priority),
+                    outbound: Arc::clone(&outbound),
+                    changes: Arc::clone(&changes),
+                    queries: Arc::clone(&queries),
+                    home: Arc::clone(&home),
+                },
+                view: journal.view.clone(),
+                positions: Arc::clone(&journal.positions),
+                directory: Arc::clone(directory),
+                gate: Arc::clone(&gate),
+                clock: clock.clone(),
+                next_words: Arc::clone(&next_words),
+                link_counts: Arc::clone(&link_counts),
+                rates: Arc::clone(&rates),
+                limits,
+                counters: Arc::clone(&link_counters),
+            })));
+            shares.push(share);
+            homes.push(home);
+            outbounds.push(outbound);
+            counters.push(link_counters);
+        }
+        agents.insert(AgentRole::Link, links);
+        let sequencer = SequencerParts {
+            appender: journal.appender,
+            requests,
+            priority: Arc::clone(&priority),
+            shares,
+            homes,
+            clock: clock.clone(),
+            pulse: Arc::clone(&pulse),
+            syncer: Arc::clone(&syncer_wakeup),
+        };
+        agents.insert(
+            AgentRole::Sequencer,
+            vec![Box::new(Sequencer::new(sequencer, first_time))],
+        );
+        let clearing = ClearingParts {
+            engine,
+            reader: journal.reader,
+            effects: Arc::clone(&effects),
+            queries,
+            desk: Arc::clone(&desk),
+            positions: Arc::clone(&journal.positions),
+            pulse: Arc::clone(&pulse),
+            sequencer: sequencer_wakeup,
+            next_words,
+            gate: Arc::clone(&gate),
+            last: Arc::clone(&last),
+        };
+        agents.insert(AgentRole::Clearing, vec![Box::new(ClearingAgent::new(clearing))]);
+        let dispatch = DispatchParts {
+            effects,
+            changes,
+            outbound: outbounds,
+            priority: Arc::clone(&priority),
+            view: journal.view,
+            positions: Arc::clone(&journal.positions),
+            connections_max,
+            requests_per_second_max: directory
+                .participants
+                .iter()
+                .map(|entry| entry.request_per_second_max)
+                .collect(),
+            clock: clock.clone(),
+            counters: Arc::clone(&dispatch_counters),
+        };
+        agents.insert(AgentRole::Dispatch, vec![Box::new(Dispatch::new(dispatch))]);
+        let syncer = SyncerAgent::new(journal.syncer, threads.waiting_for_durable(), Arc::clone(&gate));
+        agents.insert(AgentRole::Syncer, vec![Box::new(syncer)]);
+        let wishes = Arc::new(Wishes::default());
+        let housekeeping = HousekeepingParts {
+            preparer: journal.preparer,
+            positions: Arc::clone(&journal.positions),
+            segment_bytes: profile.journal.segment_bytes,
+            ready_at,
+            gate: Arc::clone(&gate),
+            priority,
+            desk: Arc::clone(&desk),
+            currencies: currencies(directory),
+            windows: settings.windows,
+            wishes: Arc::clone(&wishes),
+            clock: clock.clone(),
+        };
+        agents.insert(AgentRole::Housekeeping, vec![Box::new(Housekeeping::new(housekeeping))]);
+        Ok(Self {
+            agents,
+            threads,
+            gate,
+            pulse,
+            positions: journal.positions,
+            desk,
+            wishes,
+            last,
+            link_counts,
+            link_counters: counters,
+            dispatch_counters,
+            facts: journal.facts,
+            recovery: journal.recovery,
+        })
+    }
+}
+
+/// Where a switch keeps its journal.
+#[must_use]
+pub fn journal_directory(settings: &Settings) -> PathBuf {
+    settings.data.join("journal")
+}
+
+/// Opens or makes the journal, and gives the engine that its history leads to.
+fn open_journal(options: JournalOptions, directory: &Directory) -> Result<(Journal, Engine), SwitchError> {
+    let path = options.directory.clone();
+    if !Journal::exists(&path) {
+        return Ok((Journal::create(options)?, Engine::new()));
+    }
+    let journal = Journal::open(options)?;
+    check_rules(&path)?;
+    let started = Instant::now();
+    let mut told = started;
+    let engine = replay_engine(&path, None, |events| {
+        if told.elapsed() > Duration::from_secs(2) {
+            told = Instant::now();
+            tracing::info!(events, "replaying the journal");
+        }
+    })?;
+    if engine.event_number() != journal.recovery.last_event {
+        return Err(SwitchError::Unfit(format!(
+            "the journal ends with event {} but replay came to event {}: verify the journal before starting",
+            journal.recovery.last_event,
+            engine.event_number()
+        )));
+    }
+    tracing::info!(
+        events = engine.event_number(),
+        ms = started.elapsed().as_millis() as u64,
+        "replayed the journal"
+    );
+    check_directory(directory, &engine)?;
+    Ok((journal, engine))
+}
+
+/// A number once given to a participant stays its own; changed terms take effect only as events.
+fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchError> {
+    let journaled = engine.snapshot().participants;
+    if journaled.is_empty() {
+        return Ok(());
+    }
+    for (entry, known) in directory.participants.iter().zip(&journaled) {
+        if entry.terms.code != known.code {
+            return Err(SwitchError::Unfit(format!(
+                "participant {} is {} in the directory and {} in the journal: numbers are never reused; give back the \
+                 directory this journal was begun with",
+                known.index, entry.terms.code, known.code
+            )));
+        }
+    }
+    if directory.participants.len() != journaled.len() {
+        return Err(SwitchError::Unfit(format!(
+            "the directory has {} participants and the journal {}: participants can't be added or removed by file yet",
+            directory.participants.len(),
+            journaled.len()
+        )));
+    }
+    Ok(())
+}
+
+/// What this start itself puts into the journal: Genesis, or what a crash during it left out; Restart; missing windows.
+fn append_first_events(
+    appender: &mut Appender,
+    directory: &Directory,
+    engine: &Engine,
+    time: UtcNanos,
+) -> Result<(), Full> {
+    let mut append = |kind: RecordKind, payload: &[u8]| {
+        appender
+            .append(kind, time, payload.len(), |bytes| bytes.copy_from_slice(payload))
+            .map(|_| ())
+    };
+    let journaled = engine.snapshot();
+    if journaled.event_number == 0 {
+        append(RecordKind::Genesis, bytemuck::bytes_of(&directory.scheme))?;
+    }
+    for entry in &directory.participants[journaled.participants.len()..] {
+        append(RecordKind::Participant, bytemuck::bytes_of(&entry.terms))?;
+    }
+    if journaled.event_number > 0 {
+        append(RecordKind::Restart, &[])?;
+    }
+    if journaled.event_number == 0 || !engine.has_open_windows() {
+        for currency in currencies(directory) {
+            let event = WindowEvent::new(WindowAction::Open, currency, WindowId::NONE);
+            append(RecordKind::Window, bytemuck::bytes_of(&event))?;
+        }
+    }
+    Ok(())
+}
+
+fn currencies(directory: &Directory) -> Vec<Currency> {
+    directory
+        .scheme
+        .currencies
+        .iter()
+        .filter(|&&c| c != 0)
+        .map(|&c| Currency(c))
+        .collect()
+}
+
+/// The wake-ups of the profile's threads, by role.
+#[derive(Debug)]
+pub struct Threads {
+    pub(super) wakeups: Vec<Arc<Wakeup>>,
+    by_role: BTreeMap<AgentRole, Vec<usize>>,
+}
+
+impl Threads {
+    fn new(profile: &Profile) -> Result<Self, SwitchError> {
+        let (mut wakeups, mut by_role) = (Vec::new(), BTreeMap::<AgentRole, Vec<usize>>::new());
+        for (index, plan) in profile.threads.iter().enumerate() {
+            wakeups.push(Arc::new(Wakeup::new().map_err(SwitchError::host("make an eventfd"))?));
+            for &role in &plan.agents {
+                by_role.entry(role).or_default().push(index);
+            }
+        }
+        Ok(Self { wakeups, by_role })
+    }
+
+    /// The wake-ups, one a thread of the profile.
+    #[must_use]
+    pub fn wakeups(&self) -> &[Arc<Wakeup>] {
+        &self.wakeups
+    }
+
+    /// The wake-up of the thread that runs the `nth` agent of this role.
+    pub(super) fn of(&self, role: AgentRole, nth: usize) -> Result<Arc<Wakeup>, SwitchError> {
+        let threads = self.by_role.get(&role).and_then(|threads| threads.get(nth));
+        let thread = threads.ok_or_else(|| {
+            SwitchError::Unfit(format!("the profile gives no thread to {} number {nth}", role.name()))
+        })?;
+        Ok(Arc::clone(&self.wakeups[*thread]))
+    }
+
+    /// Those who wait for a durable write.
+    fn waiting_for_durable(&self) -> Vec<Arc<Wakeup>> {
+        let mut threads: Vec<usize> = [AgentRole::Clearing, AgentRole::Sequencer]
+            .iter()
+            .flat_map(|role| self.by_role.get(role).into_iter().flatten().copied())
+            .collect();
+        threads.sort_unstable();
+        threads.dedup();
+        threads
+            .into_iter()
+            .map(|thread| Arc::clone(&self.wakeups[thread]))
+            .collect()
+    }
+}
