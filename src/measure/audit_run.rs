@@ -227,7 +227,7 @@ mod tests {
     fn each_part_fails_by_a_planted_fault() {
         type Fault = fn(&mut Evidence);
         type Part = fn(&AuditFigures) -> bool;
-        let faults: [(&str, Fault, Part); 9] = [
+        let faults: [(&str, Fault, Part); 10] = [
             (
                 "a net wrong by one",
                 |e| e.shutdown.windows[0].nets[0].1 += 1,
@@ -271,6 +271,11 @@ mod tests {
                 |f| f.replay_matches,
             ),
             ("two final answers", |e| e.conduct.push("twice".into()), |f| f.pass),
+            (
+                "a bank that never heard the end of a push",
+                |e| e.conduct.push("1 pushes that a bank saw have no final notice".into()),
+                |f| f.pass,
+            ),
         ];
         for (name, fault, part) in faults {
             let mut evidence = good();
