@@ -123,10 +123,12 @@ impl World {
             // Within every budget.
             self.wait(600_000_000)?;
         }
+        self.witness.all_words_are_asked_for();
         for at in 0..self.parties.len() {
             self.with_party(at, |party, turn| party.ask_for_all_words(turn));
         }
         self.wait(3 * SECOND)?;
+        self.witness.check_all_words_came()?;
         let open = self.what_is_open();
         if open.is_empty() {
             Ok(())

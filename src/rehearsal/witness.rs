@@ -48,6 +48,8 @@ pub(super) struct Witness {
     statuses: BTreeMap<PaymentId, u64>,
     pub(super) reversals: BTreeSet<PaymentId>,
     pub(super) notices: BTreeMap<PaymentId, FinalNotice>,
+    /// Words told since all were asked for, by participant.
+    retold: BTreeMap<ParticipantIndex, BTreeSet<u64>>,
     pub(super) starts: u64,
     pub(super) words_again: u64,
 }
@@ -264,6 +266,7 @@ impl Witness {
 
     fn word(&mut self, place: Place, number: u64, word: Word, again: bool) -> Result<(), String> {
         self.words_again += u64::from(again);
+        self.retold.entry(place.party).or_default().insert(number);
         let highest = self.words_on_line.entry((place.line, place.epoch)).or_insert(0);
         *highest = number.max(*highest);
         let words = self.words.entry(place.party).or_default();
@@ -273,6 +276,24 @@ impl Witness {
                 "word {number} of {} was {known:?} and is now {word:?}",
                 place.party
             ));
+        }
+        Ok(())
+    }
+
+    /// Everybody is about to ask for all words from the first on.
+    pub(super) fn all_words_are_asked_for(&mut self) {
+        self.retold.clear();
+    }
+
+    /// Holds what was told since against all that was ever told.
+    pub(super) fn check_all_words_came(&self) -> Result<(), String> {
+        for (party, words) in &self.words {
+            let came = self.retold.get(party);
+            if let Some(missing) = words.keys().find(|word| !came.is_some_and(|came| came.contains(word))) {
+                return Err(format!(
+                    "participant {party} asked for all its words and was not told word {missing}"
+                ));
+            }
         }
         Ok(())
     }
