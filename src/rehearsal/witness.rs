@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Code, ParticipantIndex, PaymentId, PaymentState};
 use crate::wire::{
-    Answer, AnswerFlags, EstablishmentAck, FinalNotice, Frame, FrameHeader, InquiryAnswer, PaymentRequest, Reversal,
-    Sequence, StatusRequest, Template, decode,
+    Answer, AnswerFlags, EstablishmentAck, FinalNotice, Frame, FrameHeader, InquiryAnswer, NegotiationReject,
+    PaymentRequest, Reversal, Sequence, StatusRequest, Template, Terminate, TerminateCode, decode,
 };
 
 /// Status requests a payment gets at most, each time the ladder begins.
@@ -65,6 +65,8 @@ pub(super) struct Place {
     pub(super) in_flight_max: u32,
     /// The bank's T2 − Tq: not before that long after the sending may a request be given up.
     pub(super) patience_ns: u64,
+    /// The participant has never sent what is no frame, nor lied.
+    pub(super) is_blameless: bool,
 }
 
 impl Witness {
@@ -92,10 +94,9 @@ impl Witness {
             Template::InquiryAnswer => self.inquiry_answer(place, &InquiryAnswer::read(frame)),
             Template::Sequence => self.next_word(place, Sequence::read(frame).next_word, "Sequence"),
             Template::EstablishmentAck => self.next_word(place, EstablishmentAck::read(frame).next_word, "Establish"),
-            Template::NegotiationResponse
-            | Template::NegotiationReject
-            | Template::EstablishmentReject
-            | Template::Terminate => Ok(format!("{template:?}")),
+            Template::NegotiationResponse | Template::EstablishmentReject => Ok(format!("{template:?}")),
+            Template::NegotiationReject => cut(place, NegotiationReject::read(frame).code),
+            Template::Terminate => cut(place, Terminate::read(frame).code),
             Template::Negotiate
             | Template::Establish
             | Template::RetransmitRequest
@@ -322,6 +323,43 @@ impl Witness {
     pub(super) fn word_count(&self) -> u64 {
         self.words.values().map(|words| words.len() as u64).sum()
     }
+}
+
+/// A participant that says nothing wrong is cut for silence or for want of room, and for nothing else.
+fn cut(place: Place, code: u8) -> Result<String, String> {
+    let Some(code) = TerminateCode::from_u8(code) else {
+        return Err(format!("participant {} is cut with code {code}", place.party));
+    };
+    let is_for_fault = match code {
+        TerminateCode::Finished
+        | TerminateCode::TooManyLinks
+        | TerminateCode::SwitchFull
+        | TerminateCode::KeepaliveExpired
+        | TerminateCode::HandshakeTimeout
+        | TerminateCode::SlowReader
+        | TerminateCode::ShuttingDown
+        | TerminateCode::Starting
+        | TerminateCode::ProtocolBacklog => false,
+        TerminateCode::BadHeader
+        | TerminateCode::BadLength
+        | TerminateCode::UnknownTemplate
+        | TerminateCode::BadCrc
+        | TerminateCode::NotNegotiated
+        | TerminateCode::NotEstablished
+        | TerminateCode::UnexpectedFrame
+        | TerminateCode::UnknownParticipant
+        | TerminateCode::CredentialRefused
+        | TerminateCode::ReplyNotEntitled
+        | TerminateCode::FieldInvalid => true,
+    };
+    if is_for_fault && place.is_blameless {
+        return Err(format!(
+            "participant {} did nothing wrong and is cut: {}",
+            place.party,
+            code.text()
+        ));
+    }
+    Ok(format!("cut, {}", code.text()))
 }
 
 fn zero_header() -> FrameHeader {
