@@ -219,7 +219,7 @@ impl World {
 
     fn happen(&mut self, due: Due) -> Result<(), String> {
         match due {
-            Due::ToSwitch { line, epoch, bytes } => self.to_switch(line, epoch, bytes),
+            Due::ToSwitch { line, epoch, bytes } => self.arrive_at_switch(line, epoch, bytes),
             Due::ToParty { line, epoch, bytes } => {
                 if self.lines[line].epoch == epoch {
                     let party = self.lines[line].party;
