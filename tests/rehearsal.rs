@@ -1,42 +1,59 @@
 //! Rehearsals of the whole switch: a slice of seeds, those that once failed, and that one seed gives one run.
 
-use clearway::rehearsal::rehearse;
+use clearway::rehearsal::{Counts, rehearse};
 
-/// Seeds that once failed, each with what was wrong in the switch. They stay.
-const ONCE_FAILED: &[(u64, &str)] = &[];
+/// Seeds that once failed, each with what was wrong then, in the switch or in the rehearsal itself. They stay.
+const ONCE_FAILED: &[(u64, &str)] = &[
+    (
+        84,
+        "an id was reused before the original was taken, and the other content became the payment",
+    ),
+    (
+        177,
+        "an older answer that came late by another line was taken for a new one",
+    ),
+    (
+        189,
+        "a segment that a crash left unfinished stood where a full disk was played",
+    ),
+    (
+        411,
+        "an inquiry's answer that came late by another line was taken for a new one",
+    ),
+    (
+        455,
+        "a heartbeat that waited behind a slow send was taken for a word number going back",
+    ),
+];
+
+fn pass(seed: u64) -> clearway::rehearsal::Report {
+    rehearse(seed).unwrap_or_else(|failure| panic!("{failure}"))
+}
 
 #[test]
-fn a_slice_of_seeds_holds_every_promise() {
-    for seed in 1..=32 {
-        rehearse(seed).unwrap_or_else(|failure| panic!("{failure}"));
+fn a_slice_of_seeds_holds_every_promise_and_meets_every_kind_of_trouble() {
+    let mut sum = Counts::default();
+    for seed in 1..=40 {
+        sum.add(&pass(seed).counts);
+    }
+    for (name, count) in sum.fields() {
+        assert!(count > 0, "no {name} in the whole slice: {sum:?}");
     }
 }
 
 #[test]
 fn seeds_that_once_failed_pass() {
     for (seed, what) in ONCE_FAILED {
-        rehearse(*seed).unwrap_or_else(|failure| panic!("{what}, again:\n{failure}"));
+        rehearse(*seed).unwrap_or_else(|failure| panic!("once it was: {what}\n{failure}"));
     }
 }
 
 #[test]
 fn one_seed_gives_one_run() {
     for seed in [3, 11, 20] {
-        let run = || rehearse(seed).unwrap_or_else(|failure| panic!("{failure}"));
-        let (first, second) = (run(), run());
+        let (first, second) = (pass(seed), pass(seed));
         assert_eq!(first, second, "seed {seed}");
         assert!(first.counts.committed > 0, "seed {seed}: {:?}", first.counts);
     }
-    assert_ne!(rehearse(3).map(|r| r.digest).ok(), rehearse(11).map(|r| r.digest).ok());
-}
-
-#[test]
-fn the_slice_meets_every_kind_of_trouble() {
-    let mut sum = clearway::rehearsal::Counts::default();
-    for seed in 1..=32 {
-        sum.add(&rehearse(seed).unwrap_or_else(|failure| panic!("{failure}")).counts);
-    }
-    for (name, count) in sum.fields() {
-        assert!(count > 0, "no {name} in the whole slice: {sum:?}");
-    }
+    assert_ne!(pass(3).digest, pass(11).digest);
 }

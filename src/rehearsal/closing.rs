@@ -10,7 +10,7 @@ use crate::audit::{Statement, WindowTotals};
 use crate::clearing::LedgerSnapshot;
 use crate::domain::{Code, Currency, Direction, Kind, PaymentId, PaymentState, Position, SECOND, WindowId};
 use crate::journal::JournalFiles;
-use crate::wire::{Answer, RecordKind, RequestEvent};
+use crate::wire::{Answer, RecordKind, Regarding, ReplyEvent, ReplyOutcome, RequestEvent};
 
 impl World {
     fn institutions(&self) -> impl Iterator<Item = (usize, &Institution)> {
@@ -123,10 +123,12 @@ impl World {
             // Within every budget.
             self.wait(600_000_000)?;
         }
+        self.witness.all_words_are_asked_for();
         for at in 0..self.parties.len() {
             self.with_party(at, |party, turn| party.ask_for_all_words(turn));
         }
         self.wait(3 * SECOND)?;
+        self.witness.check_all_words_came()?;
         let open = self.what_is_open();
         if open.is_empty() {
             Ok(())
@@ -260,6 +262,7 @@ impl World {
             }
             self.check_notice(*id, answer, was_sent)?;
         }
+        self.check_late_words()?;
         for (at, institution) in self.institutions() {
             for (id, order) in &institution.orders {
                 if order.answer.is_some() != self.witness.final_answer(*id).is_some() {
@@ -267,6 +270,35 @@ impl World {
                         "institution {at} and the lines differ about the answer to {id}"
                     ));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A pull that did not commit, and whose bank says yes all the same, is reversed.
+    fn check_late_words(&self) -> Result<(), String> {
+        let unreadable = |error| format!("the journal can't be read: {error}");
+        let files = JournalFiles::open(&self.data.path().join("journal")).map_err(unreadable)?;
+        for record in files.records() {
+            let record = record.map_err(unreadable)?;
+            if record.kind != RecordKind::Reply {
+                continue;
+            }
+            let event: ReplyEvent = bytemuck::pod_read_unaligned(record.payload);
+            let body = event.body;
+            let Some(answer) = self.witness.final_answer(body.id) else {
+                continue;
+            };
+            let is_entitled = answer.responder.0 == event.sender
+                && (answer.amount_minor, answer.currency) == (body.amount_minor, body.currency);
+            let says_yes = body.outcome == ReplyOutcome::Yes as u8 && body.regarding != Regarding::Reversal as u8;
+            let is_pull = Kind::from_u8(answer.kind).map(Kind::direction) == Some(Direction::Pull);
+            let is_undone = [PaymentState::Declined as u8, PaymentState::Expired as u8].contains(&answer.state);
+            if is_entitled && says_yes && is_pull && is_undone && !self.witness.reversals.contains(&body.id) {
+                return Err(format!(
+                    "{} was answered {}, its bank said yes, and was not told to undo it",
+                    body.id, answer.code
+                ));
             }
         }
         Ok(())

@@ -191,6 +191,24 @@ impl World {
         }
     }
 
+    /// The disk may be full from the start on: two segments stand ready, which is less than what is kept free for open
+    /// payments, so that everything waits, back to the participants' sockets.
+    pub(super) fn start_on_a_full_disk(&mut self) -> Result<(), String> {
+        let may = !self.healing
+            && self
+                .plan
+                .faults
+                .weights
+                .iter()
+                .any(|(fault, _)| *fault == Fault::DiskFull);
+        if may && self.random.chance(30_000) {
+            self.disk.set_full(true).map_err(|error| format!("the disk: {error}"))?;
+            let at = self.now + self.random.below(20 * SECOND);
+            self.agenda.put(at, Due::SpaceAgain);
+        }
+        Ok(())
+    }
+
     /// Somebody connects and says nothing, or what he should not.
     fn stranger(&mut self) {
         let Some(switch) = &self.switch else { return };

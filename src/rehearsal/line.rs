@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Bytes reach the switch.
-    pub(super) fn to_switch(&mut self, line: usize, epoch: u32, bytes: Vec<u8>) {
+    pub(super) fn arrive_at_switch(&mut self, line: usize, epoch: u32, bytes: Vec<u8>) {
         let here = &mut self.lines[line];
         let Some((agent, connection)) = here.connection.filter(|_| here.epoch == epoch) else {
             return;

@@ -111,6 +111,8 @@ pub(super) struct Party {
     contract_max: u32,
     contract_factor: u32,
     sessions_begun: u64,
+    /// It has sent what is no frame.
+    has_strayed: bool,
     /// The contract it has stated on each line, as the witness must hold the switch to it.
     pub(super) stated: BTreeMap<usize, u32>,
 }
@@ -138,12 +140,22 @@ impl Party {
             contract_max: entry.request_in_flight_max,
             contract_factor: if lie { 2 } else { 1 },
             sessions_begun: 0,
+            has_strayed: false,
             stated: BTreeMap::new(),
         }
     }
 
     pub(super) fn is_bank(&self) -> bool {
         matches!(self.trade, Trade::Bank(_))
+    }
+
+    /// True when it has never sent what is no frame, nor lied.
+    pub(super) fn is_blameless(&self) -> bool {
+        let has_lied = match &self.trade {
+            Trade::Bank(bank) => bank.has_lied,
+            Trade::Institution(_) => false,
+        };
+        !self.has_strayed && !has_lied
     }
 
     /// The lines whose flow has started.
@@ -375,6 +387,7 @@ impl Party {
         let (ask, garbage) = (turn.habits.ask, turn.habits.garbage);
         if turn.chance(garbage) {
             turn.lies += 1;
+            self.has_strayed = true;
             let length = 1 + turn.random.below(200) as usize;
             let bytes = (0..length).map(|_| turn.random.bits() as u8).collect();
             turn.acts.push(Act::Send { line, bytes });

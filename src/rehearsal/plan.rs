@@ -92,7 +92,7 @@ pub(super) struct Habits {
 
 impl Plan {
     pub(super) fn draw(seed: u64, plant: Option<Plant>) -> Self {
-        let mut random = Random::new(seed ^ 0x5EED_0F_7E_4EA7);
+        let mut random = Random::new(seed ^ 0x005E_ED0F_7E4E_A7D1);
         let random = &mut random;
         // Midnight in Shanghai is crossed by some runs.
         let second = if random.chance(30_000) {

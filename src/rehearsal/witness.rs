@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Code, ParticipantIndex, PaymentId, PaymentState};
 use crate::wire::{
-    Answer, AnswerFlags, EstablishmentAck, FinalNotice, Frame, FrameHeader, InquiryAnswer, PaymentRequest, Reversal,
-    Sequence, StatusRequest, Template, decode,
+    Answer, AnswerFlags, EstablishmentAck, FinalNotice, Frame, FrameHeader, InquiryAnswer, NegotiationReject,
+    PaymentRequest, Reversal, Sequence, StatusRequest, Template, Terminate, TerminateCode, decode,
 };
 
 /// Status requests a payment gets at most, each time the ladder begins.
@@ -48,6 +48,8 @@ pub(super) struct Witness {
     statuses: BTreeMap<PaymentId, u64>,
     pub(super) reversals: BTreeSet<PaymentId>,
     pub(super) notices: BTreeMap<PaymentId, FinalNotice>,
+    /// Words told since all were asked for, by participant.
+    retold: BTreeMap<ParticipantIndex, BTreeSet<u64>>,
     pub(super) starts: u64,
     pub(super) words_again: u64,
 }
@@ -63,6 +65,8 @@ pub(super) struct Place {
     pub(super) in_flight_max: u32,
     /// The bank's T2 − Tq: not before that long after the sending may a request be given up.
     pub(super) patience_ns: u64,
+    /// The participant has never sent what is no frame, nor lied.
+    pub(super) is_blameless: bool,
 }
 
 impl Witness {
@@ -90,10 +94,9 @@ impl Witness {
             Template::InquiryAnswer => self.inquiry_answer(place, &InquiryAnswer::read(frame)),
             Template::Sequence => self.next_word(place, Sequence::read(frame).next_word, "Sequence"),
             Template::EstablishmentAck => self.next_word(place, EstablishmentAck::read(frame).next_word, "Establish"),
-            Template::NegotiationResponse
-            | Template::NegotiationReject
-            | Template::EstablishmentReject
-            | Template::Terminate => Ok(format!("{template:?}")),
+            Template::NegotiationResponse | Template::EstablishmentReject => Ok(format!("{template:?}")),
+            Template::NegotiationReject => cut(place, NegotiationReject::read(frame).code),
+            Template::Terminate => cut(place, Terminate::read(frame).code),
             Template::Negotiate
             | Template::Establish
             | Template::RetransmitRequest
@@ -264,6 +267,7 @@ impl Witness {
 
     fn word(&mut self, place: Place, number: u64, word: Word, again: bool) -> Result<(), String> {
         self.words_again += u64::from(again);
+        self.retold.entry(place.party).or_default().insert(number);
         let highest = self.words_on_line.entry((place.line, place.epoch)).or_insert(0);
         *highest = number.max(*highest);
         let words = self.words.entry(place.party).or_default();
@@ -273,6 +277,24 @@ impl Witness {
                 "word {number} of {} was {known:?} and is now {word:?}",
                 place.party
             ));
+        }
+        Ok(())
+    }
+
+    /// Everybody is about to ask for all words from the first on.
+    pub(super) fn all_words_are_asked_for(&mut self) {
+        self.retold.clear();
+    }
+
+    /// Holds what was told since against all that was ever told.
+    pub(super) fn check_all_words_came(&self) -> Result<(), String> {
+        for (party, words) in &self.words {
+            let came = self.retold.get(party);
+            if let Some(missing) = words.keys().find(|word| !came.is_some_and(|came| came.contains(word))) {
+                return Err(format!(
+                    "participant {party} asked for all its words and was not told word {missing}"
+                ));
+            }
         }
         Ok(())
     }
@@ -301,6 +323,43 @@ impl Witness {
     pub(super) fn word_count(&self) -> u64 {
         self.words.values().map(|words| words.len() as u64).sum()
     }
+}
+
+/// A participant that says nothing wrong is cut for silence or for want of room, and for nothing else.
+fn cut(place: Place, code: u8) -> Result<String, String> {
+    let Some(code) = TerminateCode::from_u8(code) else {
+        return Err(format!("participant {} is cut with code {code}", place.party));
+    };
+    let is_for_fault = match code {
+        TerminateCode::Finished
+        | TerminateCode::TooManyLinks
+        | TerminateCode::SwitchFull
+        | TerminateCode::KeepaliveExpired
+        | TerminateCode::HandshakeTimeout
+        | TerminateCode::SlowReader
+        | TerminateCode::ShuttingDown
+        | TerminateCode::Starting
+        | TerminateCode::ProtocolBacklog => false,
+        TerminateCode::BadHeader
+        | TerminateCode::BadLength
+        | TerminateCode::UnknownTemplate
+        | TerminateCode::BadCrc
+        | TerminateCode::NotNegotiated
+        | TerminateCode::NotEstablished
+        | TerminateCode::UnexpectedFrame
+        | TerminateCode::UnknownParticipant
+        | TerminateCode::CredentialRefused
+        | TerminateCode::ReplyNotEntitled
+        | TerminateCode::FieldInvalid => true,
+    };
+    if is_for_fault && place.is_blameless {
+        return Err(format!(
+            "participant {} did nothing wrong and is cut: {}",
+            place.party,
+            code.text()
+        ));
+    }
+    Ok(format!("cut, {}", code.text()))
 }
 
 fn zero_header() -> FrameHeader {

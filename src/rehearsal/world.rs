@@ -219,7 +219,7 @@ impl World {
 
     fn happen(&mut self, due: Due) -> Result<(), String> {
         match due {
-            Due::ToSwitch { line, epoch, bytes } => self.to_switch(line, epoch, bytes),
+            Due::ToSwitch { line, epoch, bytes } => self.arrive_at_switch(line, epoch, bytes),
             Due::ToParty { line, epoch, bytes } => {
                 if self.lines[line].epoch == epoch {
                     let party = self.lines[line].party;
@@ -305,6 +305,7 @@ impl World {
             now: self.now,
             in_flight_max: self.parties[party].contract_of(line),
             patience_ns: shortest.saturating_sub(terms.wait_ns),
+            is_blameless: self.parties[party].is_blameless(),
         }
     }
 
@@ -329,6 +330,7 @@ impl World {
                 });
                 self.switch = Some(switch);
                 self.crash_soon_after_start();
+                self.start_on_a_full_disk()?;
                 self.check_recovered()
             }
             // The wall clock was set back by more than the switch follows: an operator sets it right.
