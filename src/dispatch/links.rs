@@ -36,7 +36,7 @@ impl LinkTable {
     pub(super) fn new(requests_per_second_max: &[u32]) -> Self {
         let lines = |&per_second| Lines {
             slots: Vec::new(),
-            rate: Bucket::new(per_second),
+            rate: Bucket::for_sending(per_second),
         };
         Self {
             links: Vec::new(),
@@ -61,7 +61,7 @@ impl LinkTable {
                     "link slot {} came up twice",
                     link.slot()
                 );
-                let rate = Bucket::new(per_second_max);
+                let rate = Bucket::for_sending(per_second_max);
                 self.links[link.slot()] = Some(DispatchLink {
                     id: link,
                     participant,
@@ -79,7 +79,7 @@ impl LinkTable {
             } => {
                 let known = self.get_mut(link)?;
                 known.in_flight_max = in_flight_max;
-                known.rate = Bucket::new(per_second_max);
+                known.rate = known.rate.for_sending_from_now_on(per_second_max);
                 Some(known.participant)
             }
             LinkChange::Down { link } => {
@@ -199,7 +199,7 @@ mod tests {
     fn a_link_whose_rate_is_used_up_leaves_the_others_their_turn() {
         let mut table = LinkTable::new(&[0; 4]);
         let link = |slot| LinkId::new(slot, 1);
-        for (slot, in_flight_max, per_second_max) in [(0, 1_000, 2), (1, 4, 0)] {
+        for (slot, in_flight_max, per_second_max) in [(0, 1_000, 40), (1, 4, 0)] {
             table.change(LinkChange::Up {
                 link: link(slot),
                 participant: BANK,
@@ -208,17 +208,17 @@ mod tests {
             });
         }
         let taken: Vec<_> = std::iter::from_fn(|| table.take_credit(BANK, NOW)).collect();
-        assert_eq!(taken.iter().filter(|&&l| l == link(0)).count(), 2, "its rate");
+        assert_eq!(taken.iter().filter(|&&l| l == link(0)).count(), 2, "of its rate");
         assert_eq!(taken.iter().filter(|&&l| l == link(1)).count(), 4, "its contract");
     }
 
     #[test]
     fn a_participants_rate_holds_over_all_its_links_and_is_not_new_with_a_new_one() {
-        let mut table = LinkTable::new(&[0, 0, 0, 10]);
+        let mut table = LinkTable::new(&[0, 0, 0, 200]);
         let first = up(&mut table, 0, 1_000);
         up(&mut table, 1, 1_000);
         let take = |table: &mut LinkTable, now| std::iter::from_fn(|| table.take_credit(BANK, now)).count();
-        assert_eq!(take(&mut table, NOW), 10);
+        assert_eq!(take(&mut table, NOW), 10, "a twentieth at once");
         table.change(LinkChange::Down { link: first });
         up(&mut table, 2, 1_000);
         table.change(LinkChange::Contract {
@@ -227,7 +227,36 @@ mod tests {
             per_second_max: 500,
         });
         assert_eq!(take(&mut table, NOW), 0);
-        assert_eq!(take(&mut table, NOW.plus(crate::domain::SECOND / 2)), 5);
+        assert_eq!(
+            take(&mut table, NOW.plus(crate::domain::SECOND / 50)),
+            3,
+            "of 191 that flow a second"
+        );
+    }
+
+    #[test]
+    fn a_link_that_says_its_contract_again_is_not_sent_more_for_it() {
+        let mut table = LinkTable::new(&[0; 4]);
+        let link = up(&mut table, 0, 1_000);
+        let says = |table: &mut LinkTable, per_second_max| {
+            table.change(LinkChange::Contract {
+                link,
+                in_flight_max: 1_000,
+                per_second_max,
+            })
+        };
+        let take = |table: &mut LinkTable, now| std::iter::from_fn(|| table.take_credit(BANK, now)).count();
+        says(&mut table, 100);
+        assert_eq!(take(&mut table, NOW), 5);
+        says(&mut table, 100);
+        assert_eq!(take(&mut table, NOW), 0);
+        says(&mut table, 1_000);
+        assert_eq!(
+            take(&mut table, NOW.plus(crate::domain::MILLISECOND)),
+            0,
+            "c is 1.05 ms"
+        );
+        assert!(take(&mut table, NOW.plus(2 * crate::domain::MILLISECOND)) > 0);
     }
 
     #[test]

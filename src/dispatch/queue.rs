@@ -33,7 +33,7 @@ impl Queue {
             requests: VecDeque::new(),
             returned: BTreeMap::new(),
             status: VecDeque::new(),
-            status_bucket: Bucket::new(status_requests_per_second),
+            status_bucket: Bucket::for_sending(status_requests_per_second),
             listed: false,
         }
     }

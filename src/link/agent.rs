@@ -67,8 +67,8 @@ impl IntakeRates {
         let entries = directory.participants.iter();
         entries
             .map(|entry| Self {
-                payments: SharedBucket::new(entry.intake_per_second_max),
-                inquiries: SharedBucket::new(entry.inquiries_per_second_max),
+                payments: SharedBucket::for_taking(entry.intake_per_second_max),
+                inquiries: SharedBucket::for_taking(entry.inquiries_per_second_max),
             })
             .collect()
     }
@@ -235,7 +235,7 @@ impl LinkAgent {
             standing: Standing::HalfOpen,
             counted: None,
             in_flight: 0,
-            session_rate: Bucket::new(SESSION_REQUESTS_PER_SECOND),
+            session_rate: Bucket::for_taking(SESSION_REQUESTS_PER_SECOND),
             backlog_bytes_max: BACKLOG_SLACK_BYTES,
         });
         self.half_open += 1;
