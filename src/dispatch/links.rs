@@ -14,6 +14,8 @@ pub(super) struct DispatchLink {
     pub(super) in_flight_max: u32,
     /// What the participant wants on this link.
     rate: Bucket,
+    /// What it was given does not leave.
+    clogged: bool,
 }
 
 /// What dispatch knows of one participant's links.
@@ -68,6 +70,7 @@ impl LinkTable {
                     in_flight: 0,
                     in_flight_max,
                     rate,
+                    clogged: false,
                 });
                 self.by_participant[participant.index()].slots.push(link.slot() as u16);
                 Some(participant)
@@ -89,8 +92,17 @@ impl LinkTable {
                 lines.slots.retain(|&slot| usize::from(slot) != link.slot());
                 None
             }
-            // It changes no link: dispatch's queues take it.
-            LinkChange::Unsent(_) => None,
+            LinkChange::Clogged { link } => {
+                self.get_mut(link)?.clogged = true;
+                None
+            }
+            LinkChange::Clear { link } => {
+                let known = self.get_mut(link)?;
+                known.clogged = false;
+                Some(known.participant)
+            }
+            // They change no link: dispatch's queues take them.
+            LinkChange::Unsent(_) | LinkChange::UnsentStatus { .. } => None,
         }
     }
 
@@ -108,6 +120,19 @@ impl LinkTable {
             .is_some_and(|lines| !lines.slots.is_empty())
     }
 
+    /// True when one of the participant's links takes what it is given.
+    pub(super) fn has_clear_links(&self, participant: ParticipantIndex) -> bool {
+        self.of(participant).any(|link| !link.clogged)
+    }
+
+    fn of(&self, participant: ParticipantIndex) -> impl Iterator<Item = &DispatchLink> {
+        let slots = self.by_participant.get(participant.index()).map(|lines| &lines.slots);
+        slots
+            .into_iter()
+            .flatten()
+            .filter_map(|&slot| self.links[usize::from(slot)].as_ref())
+    }
+
     /// The least loaded of the participant's links that takes one more request now; the request is counted on it.
     #[inline]
     pub(super) fn take_credit(&mut self, participant: ParticipantIndex, now: UtcNanos) -> Option<LinkId> {
@@ -120,7 +145,7 @@ impl LinkTable {
             .slots
             .iter()
             .filter_map(|&slot| links[usize::from(slot)].as_ref())
-            .filter(|link| link.in_flight < link.in_flight_max && link.rate.next_at(now) <= now)
+            .filter(|link| !link.clogged && link.in_flight < link.in_flight_max && link.rate.next_at(now) <= now)
             // Load is a share of the contract, in 2⁻³² parts.
             .min_by_key(|link| (u64::from(link.in_flight) << 32) / u64::from(link.in_flight_max))?
             .id;
@@ -140,7 +165,8 @@ impl LinkTable {
         Some(known.participant)
     }
 
-    /// The link a word should go by: the one that asked if it is still there, else the participant's least loaded.
+    /// The link a word should go by: the one that asked if it is still there, else the participant's least loaded, a
+    /// clogged one only if there is no other.
     #[inline]
     pub(super) fn for_word(&self, participant: ParticipantIndex, via: LinkId) -> Option<LinkId> {
         if let Some(Some(link)) = self.links.get(via.slot())
@@ -149,12 +175,14 @@ impl LinkTable {
         {
             return Some(via);
         }
-        let lines = self.by_participant.get(participant.index())?;
-        let links = lines
-            .slots
-            .iter()
-            .filter_map(|&slot| self.links[usize::from(slot)].as_ref());
-        links.min_by_key(|link| link.in_flight).map(|link| link.id)
+        let best = self.of(participant).min_by_key(|link| (link.clogged, link.in_flight));
+        best.map(|link| link.id)
+    }
+
+    /// The link a status request should go by: the participant's least loaded that takes what it is given.
+    pub(super) fn for_status(&self, participant: ParticipantIndex) -> Option<LinkId> {
+        let clear = self.of(participant).filter(|link| !link.clogged);
+        clear.min_by_key(|link| link.in_flight).map(|link| link.id)
     }
 }
 
@@ -257,6 +285,24 @@ mod tests {
             "c is 1.05 ms"
         );
         assert!(take(&mut table, NOW.plus(2 * crate::domain::MILLISECOND)) > 0);
+    }
+
+    #[test]
+    fn a_clogged_link_takes_no_requests_until_it_is_clear_and_words_only_where_no_other_does() {
+        let mut table = LinkTable::new(&[0; 4]);
+        let (clogged, other) = (up(&mut table, 0, 10), up(&mut table, 1, 2));
+        table.change(LinkChange::Clogged { link: clogged });
+        let taken: Vec<_> = std::iter::from_fn(|| table.take_credit(BANK, NOW)).collect();
+        assert_eq!(taken, [other, other], "what is over its contract waits");
+        assert_eq!(table.for_status(BANK), Some(other));
+        assert_eq!(table.for_word(BANK, LinkId::NONE), Some(other));
+        table.change(LinkChange::Down { link: other });
+        assert!(table.has_links(BANK) && !table.has_clear_links(BANK));
+        assert_eq!((table.take_credit(BANK, NOW), table.for_status(BANK)), (None, None));
+        assert_eq!(table.for_word(BANK, LinkId::NONE), Some(clogged));
+        assert_eq!(table.change(LinkChange::Clear { link: clogged }), Some(BANK));
+        assert_eq!(table.take_credit(BANK, NOW), Some(clogged));
+        assert_eq!(table.for_status(BANK), Some(clogged));
     }
 
     #[test]
