@@ -421,3 +421,53 @@ fn status_request_queued_in_the_only_link(backend: BackendChoice, profile: Profi
     assert_eq!(code(&institution.expect()), Code::Committed);
     switch.shutdown().unwrap();
 }
+
+#[test]
+fn a_clogged_link_that_is_read_again_takes_requests_again_and_is_not_cut() {
+    std::thread::scope(|scope| {
+        for (backend, profile) in BACKENDS.into_iter().zip([spread_profile(), profile()]) {
+            scope.spawn(move || read_again(backend, profile));
+        }
+    });
+}
+
+fn read_again(backend: BackendChoice, profile: Profile) {
+    let (data, directory) = (tempfile::tempdir().unwrap(), timed(3_000, 12_000, 60_000));
+    let settings = patient(settings(data.path(), backend));
+    let link_agents = usize::from(profile.link_agents);
+    let switch = start_with_settings(settings, &directory, profile, StartOptions::default());
+    let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
+    let (mut link, _) = clog(&switch, link_agents, &directory, &mut institution);
+    eventually("requests go back from the link that does not read", || {
+        switch.status()["links_clogged"] == 1
+    });
+    // It waits for the link, and goes when what is before it has gone.
+    let last = CLOGGING + QUEUED + 1;
+    institution.send(&debit(INSTITUTION, BANK, last, 1));
+    taken(&switch, link_agents, last);
+    let mut came = BTreeSet::new();
+    while !came.contains(&last) {
+        let request: PaymentRequest = link.expect();
+        assert!(came.insert(request.body.id.serial()), "none comes twice");
+        link.send(&yes(&request));
+    }
+    let mut answers = BTreeMap::new();
+    while (answers.len() as u64) < last {
+        assert!(
+            take_answers(&mut institution, &mut answers, PATIENCE) > 0,
+            "no answer came"
+        );
+    }
+    for (serial, answer) in &answers {
+        let expected = if came.contains(serial) {
+            Code::Committed
+        } else {
+            Code::OverLinkCapacity
+        };
+        assert_eq!(code(answer), expected, "{serial}");
+    }
+    assert!(came.len() < answers.len(), "what waited too long was shed");
+    assert_eq!(code(&pay(&mut institution, &mut link, last + 1, 5)), Code::Committed);
+    assert_eq!(switch.status()["links_cut"], 0);
+    switch.shutdown().unwrap();
+}
