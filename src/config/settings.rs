@@ -55,6 +55,8 @@ pub struct LinkSettings {
     pub handshake_timeout_ms: u64,
     /// Silence after which the switch sends a heartbeat, milliseconds; after three times as much the peer is cut.
     pub keepalive_ms: u64,
+    /// A peer that has not taken all of one send by then does not read, and is cut, milliseconds.
+    pub send_timeout_ms: u64,
 }
 
 impl Default for LinkSettings {
@@ -64,6 +66,7 @@ impl Default for LinkSettings {
             half_open_max: 1_024,
             handshake_timeout_ms: 5_000,
             keepalive_ms: 10_000,
+            send_timeout_ms: 5_000,
         }
     }
 }
@@ -132,8 +135,12 @@ impl Settings {
         }
         text.push_str(&format!("settle = {}\n", self.windows.settle));
         text.push_str(&format!(
-            "\n[links]\nmax = {}\nhalf_open_max = {}\nhandshake_timeout_ms = {}\nkeepalive_ms = {}\n",
-            self.links.max, self.links.half_open_max, self.links.handshake_timeout_ms, self.links.keepalive_ms
+            "\n[links]\nmax = {}\nhalf_open_max = {}\nhandshake_timeout_ms = {}\nkeepalive_ms = {}\nsend_timeout_ms = {}\n",
+            self.links.max,
+            self.links.half_open_max,
+            self.links.handshake_timeout_ms,
+            self.links.keepalive_ms,
+            self.links.send_timeout_ms
         ));
         text
     }
@@ -256,6 +263,7 @@ fn read_links(root: &Section<'_, '_>) -> LinkSettings {
         half_open_max: half_open_max as u32,
         handshake_timeout_ms: section.integer_or("handshake_timeout_ms", 10..=600_000, defaults.handshake_timeout_ms),
         keepalive_ms: section.integer_or("keepalive_ms", 10..=600_000, defaults.keepalive_ms),
+        send_timeout_ms: section.integer_or("send_timeout_ms", 10..=600_000, defaults.send_timeout_ms),
     };
     section.finish();
     links

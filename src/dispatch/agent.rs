@@ -30,7 +30,7 @@ pub struct DispatchCounters {
     pub waiting: AtomicU64,
     /// Requests given back as not sent.
     pub not_sent: AtomicU64,
-    /// Requests that a link which ended had not sent yet, and another may.
+    /// Requests that a link which ended or clogged had not sent yet, and another may.
     pub returned: AtomicU64,
     /// Words for which no link was there; they are told again at Establish.
     pub words_held: AtomicU64,
@@ -109,10 +109,18 @@ impl Dispatch {
         let mut work = 0;
         while let Some(change) = self.parts.changes.pop() {
             work += 1;
-            if let LinkChange::Unsent(unsent) = change {
-                self.take_back(&unsent);
-            } else if let Some(participant) = self.links.change(change) {
-                self.send_waiting(participant);
+            match change {
+                LinkChange::Unsent(unsent) => self.take_back(&unsent),
+                LinkChange::UnsentStatus { to, request } => self.ask(to, request),
+                LinkChange::Up { .. }
+                | LinkChange::Contract { .. }
+                | LinkChange::Down { .. }
+                | LinkChange::Clogged { .. }
+                | LinkChange::Clear { .. } => {
+                    if let Some(participant) = self.links.change(change) {
+                        self.send_waiting(participant);
+                    }
+                }
             }
         }
         work
@@ -136,6 +144,14 @@ impl Dispatch {
             frame: unsent.frame,
         });
         self.list(body.responder);
+    }
+
+    /// A status request waits for a link that takes it, one for each payment.
+    fn ask(&mut self, bank: ParticipantIndex, request: StatusRequest) {
+        if self.status_waiting.insert(request.id) {
+            self.queues[bank.index()].status.push_back(request);
+            self.list(bank);
+        }
     }
 
     fn take_effects(&mut self) -> usize {
@@ -246,12 +262,8 @@ impl Dispatch {
     #[inline]
     fn frame(&mut self, frame: EffectFrame) {
         if frame.template == Template::StatusRequest {
-            let id = StatusRequest::read(&frame.bytes).id;
-            if self.status_waiting.insert(id) {
-                self.queues[frame.to.index()].status.push_back(frame);
-                self.list(frame.to);
-                self.send_waiting(frame.to);
-            }
+            self.ask(frame.to, StatusRequest::read(&frame.bytes));
+            self.send_waiting(frame.to);
             return;
         }
         let mut link = self.links.for_word(frame.to, frame.via);
@@ -320,21 +332,22 @@ impl Dispatch {
             );
         }
         while !self.queues[participant.index()].status.is_empty() && self.room > ROOM_RESERVED {
-            let Some(link) = self.links.for_word(participant, LinkId::NONE) else {
+            let Some(link) = self.links.for_status(participant) else {
                 break;
             };
             let queue = &mut self.queues[participant.index()];
             if !queue.status_bucket.take(self.now) {
                 break;
             }
-            let Some(frame) = queue.status.pop_front() else { break };
-            self.status_waiting.remove(&StatusRequest::read(&frame.bytes).id);
+            let Some(request) = queue.status.pop_front() else {
+                break;
+            };
+            self.status_waiting.remove(&request.id);
             self.push(
                 link,
-                OutboundKind::Frame {
-                    template: frame.template,
-                    bytes: frame.bytes,
-                    settles: false,
+                OutboundKind::Status {
+                    to: participant,
+                    request,
                 },
             );
         }
@@ -433,7 +446,7 @@ impl Agent for Dispatch {
         let now = self.parts.clock.now();
         let due = |participant: &ParticipantIndex| {
             let queue = &self.queues[participant.index()];
-            let has_links = self.links.has_links(*participant);
+            let has_links = self.links.has_clear_links(*participant);
             // A rate gives credit back by time alone, so a request that has links is looked at again soon.
             let request = queue.first().map_or(UtcNanos::NEVER, |waiting| {
                 if has_links {

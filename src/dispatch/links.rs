@@ -14,6 +14,8 @@ pub(super) struct DispatchLink {
     pub(super) in_flight_max: u32,
     /// What the participant wants on this link.
     rate: Bucket,
+    /// What it was given does not leave.
+    clogged: bool,
 }
 
 /// What dispatch knows of one participant's links.
@@ -36,7 +38,7 @@ impl LinkTable {
     pub(super) fn new(requests_per_second_max: &[u32]) -> Self {
         let lines = |&per_second| Lines {
             slots: Vec::new(),
-            rate: Bucket::new(per_second),
+            rate: Bucket::for_sending(per_second),
         };
         Self {
             links: Vec::new(),
@@ -61,13 +63,14 @@ impl LinkTable {
                     "link slot {} came up twice",
                     link.slot()
                 );
-                let rate = Bucket::new(per_second_max);
+                let rate = Bucket::for_sending(per_second_max);
                 self.links[link.slot()] = Some(DispatchLink {
                     id: link,
                     participant,
                     in_flight: 0,
                     in_flight_max,
                     rate,
+                    clogged: false,
                 });
                 self.by_participant[participant.index()].slots.push(link.slot() as u16);
                 Some(participant)
@@ -79,7 +82,7 @@ impl LinkTable {
             } => {
                 let known = self.get_mut(link)?;
                 known.in_flight_max = in_flight_max;
-                known.rate = Bucket::new(per_second_max);
+                known.rate = known.rate.for_sending_from_now_on(per_second_max);
                 Some(known.participant)
             }
             LinkChange::Down { link } => {
@@ -89,8 +92,17 @@ impl LinkTable {
                 lines.slots.retain(|&slot| usize::from(slot) != link.slot());
                 None
             }
-            // It changes no link: dispatch's queues take it.
-            LinkChange::Unsent(_) => None,
+            LinkChange::Clogged { link } => {
+                self.get_mut(link)?.clogged = true;
+                None
+            }
+            LinkChange::Clear { link } => {
+                let known = self.get_mut(link)?;
+                known.clogged = false;
+                Some(known.participant)
+            }
+            // They change no link: dispatch's queues take them.
+            LinkChange::Unsent(_) | LinkChange::UnsentStatus { .. } => None,
         }
     }
 
@@ -108,6 +120,19 @@ impl LinkTable {
             .is_some_and(|lines| !lines.slots.is_empty())
     }
 
+    /// True when one of the participant's links takes what it is given.
+    pub(super) fn has_clear_links(&self, participant: ParticipantIndex) -> bool {
+        self.of(participant).any(|link| !link.clogged)
+    }
+
+    fn of(&self, participant: ParticipantIndex) -> impl Iterator<Item = &DispatchLink> {
+        let slots = self.by_participant.get(participant.index()).map(|lines| &lines.slots);
+        slots
+            .into_iter()
+            .flatten()
+            .filter_map(|&slot| self.links[usize::from(slot)].as_ref())
+    }
+
     /// The least loaded of the participant's links that takes one more request now; the request is counted on it.
     #[inline]
     pub(super) fn take_credit(&mut self, participant: ParticipantIndex, now: UtcNanos) -> Option<LinkId> {
@@ -120,7 +145,7 @@ impl LinkTable {
             .slots
             .iter()
             .filter_map(|&slot| links[usize::from(slot)].as_ref())
-            .filter(|link| link.in_flight < link.in_flight_max && link.rate.next_at(now) <= now)
+            .filter(|link| !link.clogged && link.in_flight < link.in_flight_max && link.rate.next_at(now) <= now)
             // Load is a share of the contract, in 2⁻³² parts.
             .min_by_key(|link| (u64::from(link.in_flight) << 32) / u64::from(link.in_flight_max))?
             .id;
@@ -140,7 +165,8 @@ impl LinkTable {
         Some(known.participant)
     }
 
-    /// The link a word should go by: the one that asked if it is still there, else the participant's least loaded.
+    /// The link a word should go by: the one that asked if it is still there, else the participant's least loaded, a
+    /// clogged one only if there is no other.
     #[inline]
     pub(super) fn for_word(&self, participant: ParticipantIndex, via: LinkId) -> Option<LinkId> {
         if let Some(Some(link)) = self.links.get(via.slot())
@@ -149,12 +175,14 @@ impl LinkTable {
         {
             return Some(via);
         }
-        let lines = self.by_participant.get(participant.index())?;
-        let links = lines
-            .slots
-            .iter()
-            .filter_map(|&slot| self.links[usize::from(slot)].as_ref());
-        links.min_by_key(|link| link.in_flight).map(|link| link.id)
+        let best = self.of(participant).min_by_key(|link| (link.clogged, link.in_flight));
+        best.map(|link| link.id)
+    }
+
+    /// The link a status request should go by: the participant's least loaded that takes what it is given.
+    pub(super) fn for_status(&self, participant: ParticipantIndex) -> Option<LinkId> {
+        let clear = self.of(participant).filter(|link| !link.clogged);
+        clear.min_by_key(|link| link.in_flight).map(|link| link.id)
     }
 }
 
@@ -199,7 +227,7 @@ mod tests {
     fn a_link_whose_rate_is_used_up_leaves_the_others_their_turn() {
         let mut table = LinkTable::new(&[0; 4]);
         let link = |slot| LinkId::new(slot, 1);
-        for (slot, in_flight_max, per_second_max) in [(0, 1_000, 2), (1, 4, 0)] {
+        for (slot, in_flight_max, per_second_max) in [(0, 1_000, 40), (1, 4, 0)] {
             table.change(LinkChange::Up {
                 link: link(slot),
                 participant: BANK,
@@ -208,17 +236,17 @@ mod tests {
             });
         }
         let taken: Vec<_> = std::iter::from_fn(|| table.take_credit(BANK, NOW)).collect();
-        assert_eq!(taken.iter().filter(|&&l| l == link(0)).count(), 2, "its rate");
+        assert_eq!(taken.iter().filter(|&&l| l == link(0)).count(), 2, "of its rate");
         assert_eq!(taken.iter().filter(|&&l| l == link(1)).count(), 4, "its contract");
     }
 
     #[test]
     fn a_participants_rate_holds_over_all_its_links_and_is_not_new_with_a_new_one() {
-        let mut table = LinkTable::new(&[0, 0, 0, 10]);
+        let mut table = LinkTable::new(&[0, 0, 0, 200]);
         let first = up(&mut table, 0, 1_000);
         up(&mut table, 1, 1_000);
         let take = |table: &mut LinkTable, now| std::iter::from_fn(|| table.take_credit(BANK, now)).count();
-        assert_eq!(take(&mut table, NOW), 10);
+        assert_eq!(take(&mut table, NOW), 10, "a twentieth at once");
         table.change(LinkChange::Down { link: first });
         up(&mut table, 2, 1_000);
         table.change(LinkChange::Contract {
@@ -227,7 +255,54 @@ mod tests {
             per_second_max: 500,
         });
         assert_eq!(take(&mut table, NOW), 0);
-        assert_eq!(take(&mut table, NOW.plus(crate::domain::SECOND / 2)), 5);
+        assert_eq!(
+            take(&mut table, NOW.plus(crate::domain::SECOND / 50)),
+            3,
+            "of 191 that flow a second"
+        );
+    }
+
+    #[test]
+    fn a_link_that_says_its_contract_again_is_not_sent_more_for_it() {
+        let mut table = LinkTable::new(&[0; 4]);
+        let link = up(&mut table, 0, 1_000);
+        let says = |table: &mut LinkTable, per_second_max| {
+            table.change(LinkChange::Contract {
+                link,
+                in_flight_max: 1_000,
+                per_second_max,
+            })
+        };
+        let take = |table: &mut LinkTable, now| std::iter::from_fn(|| table.take_credit(BANK, now)).count();
+        says(&mut table, 100);
+        assert_eq!(take(&mut table, NOW), 5);
+        says(&mut table, 100);
+        assert_eq!(take(&mut table, NOW), 0);
+        says(&mut table, 1_000);
+        assert_eq!(
+            take(&mut table, NOW.plus(crate::domain::MILLISECOND)),
+            0,
+            "c is 1.05 ms"
+        );
+        assert!(take(&mut table, NOW.plus(2 * crate::domain::MILLISECOND)) > 0);
+    }
+
+    #[test]
+    fn a_clogged_link_takes_no_requests_until_it_is_clear_and_words_only_where_no_other_does() {
+        let mut table = LinkTable::new(&[0; 4]);
+        let (clogged, other) = (up(&mut table, 0, 10), up(&mut table, 1, 2));
+        table.change(LinkChange::Clogged { link: clogged });
+        let taken: Vec<_> = std::iter::from_fn(|| table.take_credit(BANK, NOW)).collect();
+        assert_eq!(taken, [other, other], "what is over its contract waits");
+        assert_eq!(table.for_status(BANK), Some(other));
+        assert_eq!(table.for_word(BANK, LinkId::NONE), Some(other));
+        table.change(LinkChange::Down { link: other });
+        assert!(table.has_links(BANK) && !table.has_clear_links(BANK));
+        assert_eq!((table.take_credit(BANK, NOW), table.for_status(BANK)), (None, None));
+        assert_eq!(table.for_word(BANK, LinkId::NONE), Some(clogged));
+        assert_eq!(table.change(LinkChange::Clear { link: clogged }), Some(BANK));
+        assert_eq!(table.take_credit(BANK, NOW), Some(clogged));
+        assert_eq!(table.for_status(BANK), Some(clogged));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::agent::Bucket;
 use crate::domain::{PaymentId, PaymentSlot, UtcNanos};
-use crate::wire::EffectFrame;
+use crate::wire::StatusRequest;
 
 /// A request without a link.
 pub(super) struct Waiting {
@@ -19,9 +19,9 @@ pub(super) struct Waiting {
 pub(super) struct Queue {
     /// In the order of acceptance, and so of deadlines: a participant has one Tq.
     requests: VecDeque<Waiting>,
-    /// Requests that links which ended gave back: older than most others, and of several links perhaps.
+    /// Requests that links which ended or clogged gave back: older than most others, and of several links perhaps.
     returned: BTreeMap<(UtcNanos, u32), Waiting>,
-    pub(super) status: VecDeque<EffectFrame>,
+    pub(super) status: VecDeque<StatusRequest>,
     pub(super) status_bucket: Bucket,
     /// Known to dispatch as one that holds something.
     pub(super) listed: bool,
@@ -33,7 +33,7 @@ impl Queue {
             requests: VecDeque::new(),
             returned: BTreeMap::new(),
             status: VecDeque::new(),
-            status_bucket: Bucket::new(status_requests_per_second),
+            status_bucket: Bucket::for_sending(status_requests_per_second),
             listed: false,
         }
     }

@@ -91,6 +91,7 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
         "links": count(|c| &c.established),
         "connections": count(|c| &c.connections),
         "links_cut": count(|c| &c.cut),
+        "links_clogged": count(|c| &c.clogged),
         "intake": source.gate.state().name(),
         "clock_difference_ns": source.clock.difference_ns(),
         "journal": {

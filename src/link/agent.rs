@@ -32,6 +32,8 @@ pub struct LinkLimits {
     pub buffers_per_link_max: u16,
     /// Session times.
     pub times: SessionTimes,
+    /// A link that has not taken a send whole by then is cut, nanoseconds.
+    pub send_timeout_ns: u64,
 }
 
 /// The rings a link agent works with.
@@ -67,8 +69,8 @@ impl IntakeRates {
         let entries = directory.participants.iter();
         entries
             .map(|entry| Self {
-                payments: SharedBucket::new(entry.intake_per_second_max),
-                inquiries: SharedBucket::new(entry.inquiries_per_second_max),
+                payments: SharedBucket::for_taking(entry.intake_per_second_max),
+                inquiries: SharedBucket::for_taking(entry.inquiries_per_second_max),
             })
             .collect()
     }
@@ -125,6 +127,8 @@ pub struct LinkAgent {
     pub(super) dirty: Vec<u32>,
     pub(super) half_open: usize,
     pub(super) timers_due: UtcNanos,
+    /// No request behind a send that is with the kernel has a deadline before this.
+    pub(super) clogs_due: UtcNanos,
     pub(super) now: UtcNanos,
 }
 
@@ -140,6 +144,8 @@ pub(super) struct Link {
     pub(super) receiving: bool,
     pub(super) dirty: bool,
     pub(super) closing: bool,
+    /// Dispatch has been told that its send does not complete.
+    pub(super) clogged: bool,
     pub(super) standing: Standing,
     /// Negotiated, and so counted among its participant's links.
     pub(super) counted: Option<ParticipantIndex>,
@@ -177,6 +183,7 @@ impl LinkAgent {
             dirty: Vec::with_capacity(parts.connections_max),
             half_open: 0,
             timers_due: UtcNanos::NEVER,
+            clogs_due: UtcNanos::NEVER,
             now,
             parts,
         }
@@ -232,10 +239,11 @@ impl LinkAgent {
             receiving: true,
             dirty: false,
             closing: false,
+            clogged: false,
             standing: Standing::HalfOpen,
             counted: None,
             in_flight: 0,
-            session_rate: Bucket::new(SESSION_REQUESTS_PER_SECOND),
+            session_rate: Bucket::for_taking(SESSION_REQUESTS_PER_SECOND),
             backlog_bytes_max: BACKLOG_SLACK_BYTES,
         });
         self.half_open += 1;
@@ -251,7 +259,12 @@ impl LinkAgent {
     fn sent(&mut self, connection: Connection, bytes: Vec<u8>) {
         if let Some(link) = &mut self.links[connection.0 as usize] {
             link.outgoing.sent(bytes);
-            if !link.outgoing.is_empty() {
+            let (id, wrote) = (link.id, !link.outgoing.is_empty());
+            let was_clogged = std::mem::take(&mut link.clogged) && !link.closing;
+            if was_clogged {
+                self.tell_dispatch(LinkChange::Clear { link: id });
+            }
+            if wrote {
                 self.mark_dirty(connection.0);
             }
         }
@@ -275,6 +288,7 @@ impl Agent for LinkAgent {
         work += self.take_buffers_home();
         work += self.take_outbound();
         work += self.look_at_clocks();
+        work += self.look_for_clogs();
         if !self.dirty.is_empty() {
             self.flush();
         }
@@ -305,7 +319,7 @@ impl Agent for LinkAgent {
     }
 
     fn park_limit(&mut self) -> Option<Duration> {
-        let due = self.timers_due;
+        let due = self.timers_due.min(self.clogs_due);
         let timers = (due != UtcNanos::NEVER).then(|| Duration::from_nanos(due.since(self.parts.clock.now())));
         let held_back = !self.deferred.is_empty()
             || !self.deferred_priority.is_empty()

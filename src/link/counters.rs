@@ -20,6 +20,7 @@ counters! {
     refused_at_door: "Requests refused at the door.",
     frames_sent: "Frames handed to the kernel.",
     sends: "Sends.",
+    clogged: "Times that requests behind a stuck send went back to dispatch.",
     not_sent: "Requests that could not be sent.",
     system_calls: "System calls made by the driver.",
 }

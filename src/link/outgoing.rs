@@ -1,7 +1,7 @@
 //! What waits to be sent on one link: frames back to back, one send with the kernel at a time.
 
-use crate::domain::{PaymentId, PaymentSlot, UtcNanos};
-use crate::wire::{FRAME_PREFIX_BYTES, Frame, FrameHeader, PaymentRequest, Template, seal};
+use crate::domain::{ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
+use crate::wire::{FRAME_PREFIX_BYTES, Frame, FrameHeader, PaymentRequest, StatusRequest, Template, seal};
 
 /// A request among the pending bytes.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,14 @@ struct PendingRequest {
     deadline: UtcNanos,
 }
 
+/// What of the pending bytes another link may send.
+pub(super) enum TakenBack<'a> {
+    /// A request, and until when it may be sent.
+    Request(PaymentSlot, UtcNanos, &'a [u8; size_of::<PaymentRequest>()]),
+    /// A status request to this bank.
+    Status(ParticipantIndex, StatusRequest),
+}
+
 /// A link's outgoing bytes.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -18,10 +26,12 @@ pub(super) struct Outgoing {
     /// The buffer that comes back from the kernel, to be filled next.
     spare: Vec<u8>,
     requests: Vec<PendingRequest>,
+    /// Where status requests lie among the pending bytes, and to which bank they go.
+    status_requests: Vec<(u32, ParticipantIndex)>,
     frames: u32,
     in_flight_bytes: usize,
-    /// A send is with the kernel.
-    sending: bool,
+    /// Since when a send is with the kernel.
+    sending_since: Option<UtcNanos>,
 }
 
 impl Outgoing {
@@ -35,7 +45,19 @@ impl Outgoing {
     }
 
     pub(super) fn is_sending(&self) -> bool {
-        self.sending
+        self.sending_since.is_some()
+    }
+
+    /// Since when a send is with the kernel and not complete.
+    pub(super) fn sending_since(&self) -> Option<UtcNanos> {
+        self.sending_since
+    }
+
+    /// The earliest deadline of the requests behind a send that is with the kernel.
+    pub(super) fn deadline_behind_send(&self) -> UtcNanos {
+        let deadlines = self.requests.iter().map(|request| request.deadline);
+        let behind = deadlines.min().filter(|_| self.is_sending());
+        behind.unwrap_or(UtcNanos::NEVER)
     }
 
     /// Bytes not yet taken by the kernel.
@@ -61,62 +83,83 @@ impl Outgoing {
         self.frames += 1;
     }
 
+    /// Seals and appends a status request.
+    pub(super) fn push_status_request(&mut self, to: ParticipantIndex, request: &StatusRequest) {
+        self.status_requests.push((self.pending.len() as u32, to));
+        self.push_frame(Template::StatusRequest, bytemuck::bytes_of(request));
+    }
+
     /// Takes what is pending as one send. Requests that may not be sent any more are left out and reported.
     pub(super) fn take(&mut self, now: UtcNanos, mut expired: impl FnMut(PaymentId)) -> Option<(Vec<u8>, u32)> {
-        debug_assert!(!self.sending);
+        debug_assert!(!self.is_sending());
         if self.requests.iter().any(|request| request.deadline < now) {
-            self.take_out(
-                |request| request.deadline < now,
-                |_, frame| expired(PaymentRequest::read(frame).body.id),
-            );
+            self.drop_expired(now, &mut expired);
         }
         self.requests.clear();
+        self.status_requests.clear();
         if self.pending.is_empty() {
             return None;
         }
         let frames = std::mem::take(&mut self.frames);
         let bytes = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
         self.in_flight_bytes = bytes.len();
-        self.sending = true;
+        self.sending_since = Some(now);
         Some((bytes, frames))
     }
 
     /// The kernel has taken the send; `buffer` comes back empty.
     pub(super) fn sent(&mut self, buffer: Vec<u8>) {
-        self.sending = false;
+        self.sending_since = None;
         self.in_flight_bytes = 0;
         self.spare = buffer;
         self.spare.clear();
     }
 
-    /// Takes the requests out of which no byte was handed to the kernel; other frames stay.
-    pub(super) fn take_back_requests(&mut self, mut unsent: impl FnMut(PaymentSlot, UtcNanos, &[u8; 128])) {
-        if !self.requests.is_empty() {
-            self.take_out(|_| true, |request, frame| unsent(request.slot, request.deadline, frame));
-            self.requests.clear();
+    #[cold]
+    fn drop_expired(&mut self, now: UtcNanos, expired: &mut impl FnMut(PaymentId)) {
+        let mut holes = Vec::new();
+        for request in self.requests.iter().filter(|request| request.deadline < now) {
+            let at = request.at as usize;
+            expired(PaymentRequest::read(&self.pending[at..]).body.id);
+            holes.push((at, size_of::<PaymentRequest>()));
         }
+        self.close_holes(&holes);
     }
 
-    /// Takes the requests that `goes` picks out of the pending bytes. Where the others lie is not known afterwards.
-    #[cold]
-    fn take_out(
-        &mut self,
-        goes: impl Fn(&PendingRequest) -> bool,
-        mut taken: impl FnMut(&PendingRequest, &[u8; size_of::<PaymentRequest>()]),
-    ) {
-        let mut kept = Vec::with_capacity(self.pending.len());
-        let mut from = 0;
-        for request in self.requests.iter().filter(|request| goes(request)) {
+    /// Takes the requests and status requests out of which no byte was handed to the kernel; other frames stay.
+    pub(super) fn take_back(&mut self, mut taken: impl FnMut(TakenBack<'_>)) {
+        if self.requests.is_empty() && self.status_requests.is_empty() {
+            return;
+        }
+        let mut holes = Vec::with_capacity(self.requests.len() + self.status_requests.len());
+        for request in self.requests.drain(..) {
             let at = request.at as usize;
             if let Some(frame) = self.pending[at..].first_chunk() {
-                taken(request, frame);
+                taken(TakenBack::Request(request.slot, request.deadline, frame));
             }
+            holes.push((at, size_of::<PaymentRequest>()));
+        }
+        for (at, to) in self.status_requests.drain(..) {
+            let at = at as usize;
+            taken(TakenBack::Status(to, StatusRequest::read(&self.pending[at..])));
+            holes.push((at, size_of::<StatusRequest>()));
+        }
+        holes.sort_unstable();
+        self.close_holes(&holes);
+    }
+
+    /// Cuts frames, given by where they begin and how long they are, out of the pending bytes. Where the others lie is not
+    /// known afterwards.
+    fn close_holes(&mut self, holes: &[(usize, usize)]) {
+        let mut kept = Vec::with_capacity(self.pending.len());
+        let mut from = 0;
+        for &(at, length) in holes {
             kept.extend_from_slice(&self.pending[from..at]);
-            from = at + size_of::<PaymentRequest>();
-            self.frames -= 1;
+            from = at + length;
         }
         kept.extend_from_slice(&self.pending[from..]);
         self.pending = kept;
+        self.frames -= holes.len() as u32;
     }
 }
 
@@ -144,6 +187,12 @@ mod tests {
         bytemuck::cast(request.sealed())
     }
 
+    fn asked(serial: u64) -> StatusRequest {
+        let mut asked = StatusRequest::zeroed();
+        asked.id = PaymentRequest::read(&request(serial)).body.id;
+        asked
+    }
+
     fn serials(mut bytes: &[u8]) -> Vec<u64> {
         let mut serials = Vec::new();
         while let Some((template, length)) = decode(bytes).unwrap() {
@@ -169,17 +218,35 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_link_gives_back_what_was_not_handed_to_the_kernel_and_nothing_else() {
+    fn what_was_not_handed_to_the_kernel_is_taken_back_and_nothing_else() {
         let mut outgoing = Outgoing::default();
         outgoing.push_request(PaymentSlot(1), &request(1), UtcNanos(100));
-        assert!(outgoing.take(UtcNanos(0), |_| panic!("nothing has expired")).is_some());
+        outgoing.push_status_request(ParticipantIndex(4), &asked(9));
+        assert_eq!(outgoing.deadline_behind_send(), UtcNanos::NEVER, "nothing is stuck");
+        assert!(outgoing.take(UtcNanos(7), |_| panic!("nothing has expired")).is_some());
+        assert_eq!(outgoing.sending_since(), Some(UtcNanos(7)));
         outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(200));
+        outgoing.push_status_request(ParticipantIndex(5), &asked(1));
         outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
         outgoing.push_request(PaymentSlot(3), &request(3), UtcNanos(50));
-        let mut lost = Vec::new();
-        outgoing.take_back_requests(|slot, deadline, frame| lost.push((slot.0, deadline.0, serials(frame))));
+        outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
+        assert_eq!(outgoing.deadline_behind_send(), UtcNanos(50));
+        let (mut lost, mut unasked) = (Vec::new(), Vec::new());
+        outgoing.take_back(|taken| match taken {
+            TakenBack::Request(slot, deadline, frame) => lost.push((slot.0, deadline.0, serials(frame))),
+            TakenBack::Status(to, request) => unasked.push((to.0, request.id.serial())),
+        });
         assert_eq!(lost, [(2, 200, vec![2]), (3, 50, vec![3])], "in their order");
-        assert_eq!(outgoing.backlog_bytes(), 128 + 96, "the other frame stays");
-        outgoing.take_back_requests(|_, _, _| panic!("once is all"));
+        assert_eq!(unasked, [(5, 1)]);
+        assert_eq!(outgoing.deadline_behind_send(), UtcNanos::NEVER);
+        assert_eq!(outgoing.backlog_bytes(), 128 + 64 + 2 * 96, "the other frames stay");
+        outgoing.take_back(|_| panic!("once is all"));
+        outgoing.sent(Vec::new());
+        let (rest, frames) = outgoing.take(UtcNanos(300), |_| panic!("no request is left")).unwrap();
+        assert_eq!(
+            (rest.len(), frames, serials(&rest)),
+            (2 * 96, 2, vec![]),
+            "whole frames"
+        );
     }
 }

@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 use super::agent::{LinkAgent, Standing};
 use super::counters::{add, sub};
 use super::inward::next_word;
-use super::outgoing::journaled_request;
+use super::outgoing::{TakenBack, journaled_request};
 use super::session::SessionEvent;
-use crate::domain::{Code, LinkId, MILLISECOND, PaymentId, PaymentSlot, UtcNanos};
+use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 use crate::io::Connection;
-use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, TerminateCode, Unsent};
+use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, StatusRequest, TerminateCode, Unsent};
 
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
 /// Session clocks are looked at no more often than this.
 const TIMER_GRAIN_NS: u64 = 50 * MILLISECOND;
+/// Links are looked at for requests behind a stuck send no more often than this.
+const CLOG_GRAIN_NS: u64 = 2 * MILLISECOND;
 
 impl LinkAgent {
     pub(super) fn take_outbound(&mut self) -> usize {
@@ -38,6 +40,7 @@ impl LinkAgent {
                 OutboundKind::Waited { slot, frame, deadline } => {
                     self.queue_request(connection, outbound.link, slot, deadline, frame);
                 }
+                OutboundKind::Status { to, request } => self.queue_status_request(connection, to, request),
                 OutboundKind::Frame {
                     template,
                     bytes,
@@ -63,30 +66,44 @@ impl LinkAgent {
         work
     }
 
-    /// Appends a request to what its link is to send; where that link has ended, another may send it.
+    /// Appends a request to what its link is to send; where that link has ended or is clogged, another may send it.
     #[inline]
     fn queue_request(
         &mut self,
         connection: Option<u32>,
-        link: LinkId,
+        id: LinkId,
         slot: PaymentSlot,
         deadline: UtcNanos,
         frame: [u8; size_of::<PaymentRequest>()],
     ) {
-        match connection {
-            Some(at) => {
-                if let Some(link) = &mut self.links[at as usize] {
-                    link.outgoing.push_request(slot, &frame, deadline);
-                }
-                self.mark_dirty(at);
+        if let Some(at) = connection
+            && let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.clogged)
+        {
+            link.outgoing.push_request(slot, &frame, deadline);
+            if link.outgoing.is_sending() {
+                self.clogs_due = self.clogs_due.min(deadline.plus(1));
             }
-            None => self.tell_dispatch(LinkChange::Unsent(Unsent {
-                link,
-                slot,
-                deadline,
-                frame,
-            })),
+            self.mark_dirty(at);
+            return;
         }
+        self.tell_dispatch(LinkChange::Unsent(Unsent {
+            link: id,
+            slot,
+            deadline,
+            frame,
+        }));
+    }
+
+    /// As [`LinkAgent::queue_request`].
+    fn queue_status_request(&mut self, connection: Option<u32>, to: ParticipantIndex, request: StatusRequest) {
+        if let Some(at) = connection
+            && let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.clogged)
+        {
+            link.outgoing.push_status_request(to, &request);
+            self.mark_dirty(at);
+            return;
+        }
+        self.tell_dispatch(LinkChange::UnsentStatus { to, request });
     }
 
     /// A request whose time had passed when its turn to be sent came.
@@ -138,6 +155,7 @@ impl LinkAgent {
             add(&self.parts.counters.frames_sent, u64::from(frames));
             add(&self.parts.counters.sends, 1);
             self.parts.driver.send(Connection(at), bytes);
+            self.timers_due = self.timers_due.min(self.now.plus(self.parts.limits.send_timeout_ns));
         }
         for id in expired {
             self.expired_unsent(id);
@@ -204,8 +222,8 @@ impl LinkAgent {
         }
     }
 
-    /// Dispatch forgets the link, and then gets back the requests of which no byte was handed to the kernel: in this
-    /// order, so that it does not send them here again.
+    /// Dispatch forgets the link, and then gets back what other links may send: in this order, so that it does not send
+    /// it here again.
     fn part(&mut self, at: u32) {
         let Some(link) = self.links[at as usize].as_mut() else {
             return;
@@ -219,20 +237,57 @@ impl LinkAgent {
             }
             Standing::Gone => {}
         }
+        self.hand_back(at);
+    }
+
+    /// Dispatch gets back the requests and status requests of which no byte was handed to the kernel.
+    fn hand_back(&mut self, at: u32) {
+        let Some(link) = self.links[at as usize].as_mut() else {
+            return;
+        };
+        let id = link.id;
         let mut unsent = Vec::new();
-        if let Some(link) = self.links[at as usize].as_mut() {
-            link.outgoing.take_back_requests(|slot, deadline, frame| {
-                unsent.push(Unsent {
+        link.outgoing.take_back(|taken| {
+            unsent.push(match taken {
+                TakenBack::Request(slot, deadline, frame) => LinkChange::Unsent(Unsent {
                     link: id,
                     slot,
                     deadline,
                     frame: *frame,
-                });
+                }),
+                TakenBack::Status(to, request) => LinkChange::UnsentStatus { to, request },
             });
+        });
+        for change in unsent {
+            self.tell_dispatch(change);
         }
-        for request in unsent {
-            self.tell_dispatch(LinkChange::Unsent(request));
+    }
+
+    /// Finds links where a request has waited past its time behind a send that does not complete. All that waits there
+    /// goes back to dispatch, which answers what is too old and gives other links the rest; the link gets no more until
+    /// the send is complete.
+    pub(super) fn look_for_clogs(&mut self) -> usize {
+        if self.now < self.clogs_due {
+            return 0;
         }
+        let mut earliest = UtcNanos::NEVER;
+        for at in 0..self.links.len() {
+            let Some(link) = self.links[at].as_mut().filter(|link| !link.closing) else {
+                continue;
+            };
+            let deadline = link.outgoing.deadline_behind_send();
+            if deadline >= self.now {
+                earliest = earliest.min(deadline.plus(1));
+                continue;
+            }
+            link.clogged = true;
+            let id = link.id;
+            add(&self.parts.counters.clogged, 1);
+            self.tell_dispatch(LinkChange::Clogged { link: id });
+            self.hand_back(at as u32);
+        }
+        self.clogs_due = earliest.max(self.now.plus(CLOG_GRAIN_NS));
+        1
     }
 
     pub(super) fn look_at_clocks(&mut self) -> usize {
@@ -250,10 +305,16 @@ impl LinkAgent {
                 |participant| next_word(words, participant),
                 link.outgoing.session_bytes(),
             );
-            earliest = earliest.min(link.session.deadline());
+            let send_due = link
+                .outgoing
+                .sending_since()
+                .map_or(UtcNanos::NEVER, |since| since.plus(self.parts.limits.send_timeout_ns));
+            earliest = earliest.min(link.session.deadline()).min(send_due);
             let wrote = !link.outgoing.is_empty();
             if let SessionEvent::End(code) = event {
                 self.cut(at as u32, code);
+            } else if send_due <= self.now {
+                self.cut(at as u32, TerminateCode::SlowReader);
             } else if wrote {
                 self.mark_dirty(at as u32);
             }

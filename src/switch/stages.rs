@@ -210,6 +210,7 @@ impl Stages {
                 handshake_ns: settings.links.handshake_timeout_ms * MILLISECOND,
                 keepalive_ms: settings.links.keepalive_ms as u32,
             },
+            send_timeout_ns: settings.links.send_timeout_ms * MILLISECOND,
         };
 
         let mut agents: BTreeMap<AgentRole, Vec<Box<dyn Agent>>> = BTreeMap::new();

@@ -2,6 +2,7 @@
 
 use super::event::WindowEvent;
 use super::frame::{Frame, Template};
+use super::payment::StatusRequest;
 use super::session::TerminateCode;
 use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 
@@ -143,7 +144,14 @@ pub enum OutboundKind {
         /// Not to be sent after this time.
         deadline: UtcNanos,
     },
-    /// Seal and send this frame.
+    /// Seal and send this status request.
+    Status {
+        /// The bank, to which another link may take it if this one does not send it.
+        to: ParticipantIndex,
+        /// Header and CRC still to be written.
+        request: StatusRequest,
+    },
+    /// Seal and send this frame, which is a word, an answer or a refusal.
     Frame {
         /// What it is; gives the length.
         template: Template,
@@ -164,7 +172,7 @@ pub enum OutboundKind {
     },
 }
 
-/// A request of which no byte was handed to the kernel before its link ended.
+/// A request of which no byte was handed to the kernel before its link ended or clogged.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsent {
     /// The link it was to go by.
@@ -209,8 +217,25 @@ pub enum LinkChange {
         /// The link.
         link: LinkId,
     },
-    /// A request that it did not send, told after its Down: another link may.
+    /// What it is to send does not leave: it takes no requests until it is Clear.
+    Clogged {
+        /// The link.
+        link: LinkId,
+    },
+    /// It was clogged, and takes requests again.
+    Clear {
+        /// The link.
+        link: LinkId,
+    },
+    /// A request that it did not send, told after its Down or Clogged: another link may.
     Unsent(Unsent),
+    /// A status request that it did not send, told after its Down or Clogged: another link may.
+    UnsentStatus {
+        /// The bank.
+        to: ParticipantIndex,
+        /// Header and CRC still to be written.
+        request: StatusRequest,
+    },
 }
 
 /// Link agent → clearing, by a bounded path of its own: questions that are not events.
