@@ -19,6 +19,8 @@ use crate::wire::{Intake, WindowAction, WindowEvent};
 const ROUND: Duration = Duration::from_millis(100);
 /// After a full disk it tries again this much later.
 const NO_SPACE_PAUSE_NS: u64 = SECOND;
+/// A close that clearing has not shown by then changed nothing: the day has no window number left.
+const CLOSING_NS_MAX: u64 = 2 * SECOND;
 /// Intake stops while less than this is prepared, as a share of a segment.
 const LOW_ROOM_SHARE: u64 = 2;
 
@@ -62,6 +64,8 @@ pub struct Housekeeping {
     parts: HousekeepingParts,
     close_next: Option<UtcNanos>,
     settle_pending: bool,
+    /// When windows were last told to close, until clearing is seen to have done it.
+    closing_since: Option<UtcNanos>,
     /// What the ledger was asked, to know which windows are to be settled.
     asked: Option<Receiver<Box<LedgerView>>>,
     /// Window events that found the sequencer's ring full.
@@ -79,6 +83,7 @@ impl Housekeeping {
         Self {
             close_next: parts.windows.close_every_s.map(|s| now.plus(s * SECOND)),
             settle_pending: parts.windows.settle,
+            closing_since: None,
             asked: None,
             deferred: VecDeque::new(),
             prepare_next: now,
@@ -149,20 +154,22 @@ impl Housekeeping {
         if due && let Some(every) = self.parts.windows.close_every_s {
             self.close_next = Some(now.plus(every * SECOND));
         }
-        let wished = self.parts.wishes.close_windows.swap(false, Ordering::AcqRel);
+        // A wish that comes before the ledger is ready waits for it.
+        let wished = self.ready && self.parts.wishes.close_windows.swap(false, Ordering::AcqRel);
         if !(due || wished) || !self.ready {
             return 0;
         }
+        self.closing_since = Some(now);
         for at in 0..self.parts.currencies.len() {
             let currency = self.parts.currencies[at];
             self.tell_sequencer(WindowEvent::new(WindowAction::Close, currency, WindowId::NONE));
         }
-        self.settle_pending = self.parts.windows.settle;
+        self.settle_pending |= self.parts.windows.settle;
         1
     }
 
     /// Settles every closed window, two events each, once clearing has said which those are.
-    fn settle(&mut self) -> usize {
+    fn settle(&mut self, now: UtcNanos) -> usize {
         if self.ready && self.asked.is_none() {
             let wished = self.parts.wishes.settle.swap(false, Ordering::AcqRel);
             if wished || self.settle_pending {
@@ -181,6 +188,14 @@ impl Housekeeping {
             }
         };
         self.asked = None;
+        if let Some(since) = self.closing_since {
+            if !self.have_closed(&view, since) && now.since(since) < CLOSING_NS_MAX {
+                // The answer is older than the close: what it closes is settled, too.
+                self.settle_pending = true;
+            } else {
+                self.closing_since = None;
+            }
+        }
         let mut work = 1;
         for window in &view.snapshot.windows {
             let unsettled = matches!(window.state, WindowState::Closed | WindowState::Aborted);
@@ -193,6 +208,15 @@ impl Housekeeping {
             work += 1;
         }
         work
+    }
+
+    /// True when every currency's open window was opened by a close at `since` or later.
+    fn have_closed(&self, view: &LedgerView, since: UtcNanos) -> bool {
+        self.parts.currencies.iter().all(|currency| {
+            view.snapshot.windows.iter().any(|window| {
+                window.currency == currency.0 && window.state == WindowState::Open && window.opened >= since
+            })
+        })
     }
 
     fn tell_sequencer(&mut self, event: WindowEvent) {
@@ -222,7 +246,7 @@ impl Agent for Housekeeping {
         let now = self.parts.clock.now();
         let mut work = self.open_when_ready() + self.hand_over();
         work += self.prepare(now);
-        work += self.settle();
+        work += self.settle(now);
         work += self.close_windows(now);
         Ok(work)
     }
@@ -232,7 +256,7 @@ impl Agent for Housekeeping {
     }
 
     fn park_limit(&mut self) -> Option<Duration> {
-        let waits = self.asked.is_some() || !self.deferred.is_empty();
+        let waits = self.asked.is_some() || self.settle_pending || !self.deferred.is_empty();
         Some(match (self.ready, waits) {
             (true, false) => ROUND,
             (true, true) => RETRY_PAUSE,
