@@ -206,5 +206,8 @@ fn a_rehearsal_reports_its_seeds_as_json() {
     let json: serde_json::Value = serde_json::from_str(&stdout(&asked)).expect("JSON");
     assert_eq!((&json["passed"], &json["first_seed"]), (&2.into(), &5.into()));
     assert!(json["seeds_per_hour"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
-    assert!(json["counts"]["committed"].as_u64().is_some_and(|count| count > 0), "{json}");
+    assert!(
+        json["counts"]["committed"].as_u64().is_some_and(|count| count > 0),
+        "{json}"
+    );
 }
