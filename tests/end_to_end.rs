@@ -4,11 +4,12 @@ mod support;
 
 use std::time::Duration;
 
-use clearway::domain::{Code, PaymentState};
+use clearway::config::BackendChoice;
+use clearway::domain::{BindStep, Code, Kind, PaymentId, PaymentState};
 use clearway::switch::StartOptions;
 use clearway::wire::{
-    Answer, AnswerFlags, Frame, Inquiry, InquiryAnswer, PaymentRequest, ReplyOutcome, RequestFlags, Template,
-    Terminate, TerminateCode,
+    Answer, AnswerFlags, FinalNotice, Frame, Inquiry, InquiryAnswer, PaymentRequest, ReplyOutcome, RequestFlags,
+    Template, Terminate, TerminateCode,
 };
 use support::*;
 
@@ -254,5 +255,126 @@ fn a_thread_for_every_stage_does_what_one_thread_does() {
         assert_eq!(report["status"]["payments"]["committed"], 4_000);
         let replayed = clearway::switch::replay(&data.path().join("journal"), None, |_| {}).unwrap();
         assert_eq!(report["state_hash"], replayed.hash.to_string());
+    }
+}
+
+#[test]
+fn a_payout_owes_on_the_institution_and_its_bank_is_told_and_told_again() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let mut payout = debit(0, 2, 1, 900);
+        (payout.body.kind, payout.body.mandate_token) = (Kind::Payout as u8, [0; 2]);
+        institution.send(&payout);
+        let request: PaymentRequest = bank.expect();
+        bank.send(&yes(&request));
+        let answer: Answer = institution.expect();
+        assert_eq!(code(&answer), Code::Committed);
+        let notice: FinalNotice = bank.expect();
+        assert_eq!((notice.id, notice.word, notice.flags), (payout.body.id, 1, 0));
+        assert_eq!((notice.code, notice.state), (0, PaymentState::Committed as u8));
+        assert_eq!((notice.window, notice.final_ns), (answer.window, answer.final_ns));
+        assert_eq!((notice.amount_minor, notice.initiator), (900, institution.index));
+        let view = switch.ledger().expect("clearing answers");
+        assert_eq!(view.snapshot.participants[0].position, 900, "the institution owes");
+        assert_eq!(view.snapshot.participants[2].position, -900, "the bank is owed");
+
+        // A bank that comes back and has no word yet is told it again.
+        drop(bank);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        assert_eq!(bank.next_word, 2, "the notice counts among its words");
+        let again: FinalNotice = bank.expect();
+        let mut expected = notice;
+        expected.flags = AnswerFlags::RETRANSMITTED;
+        assert_eq!(bytemuck::bytes_of(&again), bytemuck::bytes_of(&expected.sealed()));
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_refund_gives_back_what_the_debit_took_and_no_more() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let original = pay(&mut institution, &mut bank, 1, 500).id;
+        let refund = |serial, amount_minor, original| {
+            let mut refund = debit(0, 2, serial, amount_minor);
+            (refund.body.kind, refund.body.mandate_token) = (Kind::Refund as u8, [0; 2]);
+            refund.body.original = original;
+            refund.sealed()
+        };
+        institution.send(&refund(2, 500, original));
+        let request: PaymentRequest = bank.expect();
+        assert_eq!(request.body.original, original);
+        bank.send(&yes(&request));
+        assert_eq!(code(&institution.expect()), Code::Committed);
+        let notice: FinalNotice = bank.expect();
+        assert_eq!(notice.kind, Kind::Refund as u8);
+        let unknown = debit(0, 2, 99, 1).body.id;
+        for (serial, original, expected) in [
+            (3, original, Code::RefundExceedsOriginal),
+            (4, unknown, Code::OriginalNotFound),
+            (5, PaymentId::default(), Code::Format),
+        ] {
+            institution.send(&refund(serial, 1, original));
+            assert_eq!(code(&institution.expect()), expected, "{backend}");
+        }
+        let view = switch.ledger().expect("clearing answers");
+        assert!(view.snapshot.participants.iter().all(|p| p.position == 0));
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_mandates_token_comes_from_the_bank_to_the_institution_and_stays_over_a_restart() {
+    for backend in BACKENDS {
+        let (data, directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
+        let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);
+        let mut bind = debit(0, 2, 1, 0);
+        (bind.body.kind, bind.body.step) = (Kind::Bind as u8, BindStep::Sign as u8);
+        bind.body.mandate_token = [0; 2];
+        institution.send(&bind);
+        let request: PaymentRequest = bank.expect();
+        let mut signed = yes(&request);
+        signed.body.token = [7, 8];
+        bank.send(&signed);
+        let answer: Answer = institution.expect();
+        assert_eq!((code(&answer), answer.mandate_token), (Code::Committed, [7, 8]));
+        assert!(answer.window.0 > 0, "it is in a window, and moves nothing there");
+        switch.shutdown().unwrap();
+
+        let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
+        let mut institution = Participant::connect(switch.listen(), &directory, 0, 1);
+        institution.send(&bind);
+        let stored: Answer = institution.expect();
+        assert_eq!((stored.flags, stored.mandate_token), (AnswerFlags::DUPLICATE, [7, 8]));
+        switch.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_journal_of_another_version_of_the_rules_is_refused_with_what_to_do() {
+    let (data, mut directory) = (tempfile::tempdir().unwrap(), directory(2, 2));
+    directory.scheme.rules_version = 1;
+    let switch = start_switch(data.path(), &directory, BackendChoice::Auto, StartOptions::default());
+    eventually("its first events are applied", || switch.status()["ready"] == true);
+    switch.shutdown().unwrap();
+    directory.scheme.rules_version = 2;
+    directory.scheme.residency_bytes = 4 << 20;
+    let again = || {
+        let settings = settings(data.path(), BackendChoice::Auto);
+        clearway::switch::start(settings, directory.clone(), profile(), StartOptions::default())
+    };
+    for _ in 0..2 {
+        let told = again().expect_err("the rules are other").to_string();
+        for part in ["version 1", "applies version 2", "new data directory", "journal"] {
+            assert!(told.contains(part), "{part} is missing in {told:?}");
+        }
     }
 }

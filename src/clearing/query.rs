@@ -177,6 +177,12 @@ impl Engine {
             .collect()
     }
 
+    /// The bank of a payment that the ledger knows.
+    #[must_use]
+    pub fn responder(&self, id: PaymentId) -> Option<ParticipantIndex> {
+        self.find(id).map(|(_, payment)| payment.responder)
+    }
+
     /// How a participant's payments ended; nothing of one that is not in the directory.
     #[must_use]
     pub fn success(&self, participant: ParticipantIndex) -> Success {

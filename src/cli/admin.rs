@@ -15,6 +15,7 @@ use super::output::{Table, money, report};
 use super::{CliError, Verdict};
 use crate::config::Settings;
 
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
 /// How long a switch may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -22,6 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clearway admin status\n  clearway admin windows --config config/clearway.toml --json -\n  \
+                  clearway admin in-doubt\n  \
                   clearway admin close-window --socket /run/clearway/admin.sock"
 )]
 pub(super) struct AdminArgs {
@@ -47,10 +49,14 @@ pub(super) struct AdminArgs {
 enum Request {
     /// Figures of the whole switch
     Status,
-    /// Links, position, cover and cap of each participant
+    /// Links, position, cover, cap and success rates of each participant
     Participants,
     /// The windows and what was cleared in them
     Windows,
+    /// Payments whose bank has not answered, the oldest first
+    InDoubt,
+    /// Payments about which the switch and a bank disagree: an operator must see to them
+    Exceptions,
     /// Close the open window; the next one opens in the same event
     CloseWindow,
     /// Settle every closed window
@@ -64,6 +70,8 @@ impl Request {
             Self::Status => "status",
             Self::Participants => "participants",
             Self::Windows => "windows",
+            Self::InDoubt => "in-doubt",
+            Self::Exceptions => "exceptions",
             Self::CloseWindow => "close-window",
             Self::Settle => "settle",
         }
@@ -83,6 +91,8 @@ pub(super) fn run(args: &AdminArgs) -> Result<Verdict, CliError> {
         Request::Status => show_figures(&answer),
         Request::Participants => show_participants(&answer),
         Request::Windows => show_windows(&answer),
+        Request::InDoubt => show_in_doubt(&answer),
+        Request::Exceptions => show_exceptions(&answer),
         Request::CloseWindow => "asked the switch to close the open window\n".to_owned(),
         Request::Settle => "asked the switch to settle every closed window\n".to_owned(),
     };
@@ -135,6 +145,9 @@ fn show_figures(answer: &Value) -> String {
                 let name = prefix.trim_end_matches("_minor").trim_end_matches(".minor");
                 lines.push((name.to_owned(), shown));
             }
+            Value::Number(_) if prefix.ends_with("_bp") => {
+                lines.push((prefix.trim_end_matches("_bp").to_owned() + " %", percent(value)));
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
                 lines.push((prefix.to_owned(), value.to_string()));
             }
@@ -155,12 +168,24 @@ fn is_minor(name: &str) -> bool {
 
 fn show_participants(answer: &Value) -> String {
     let mut table = Table::new(&[
-        "index", "code", "links", "position", "reserved", "cover", "cap", "used %",
+        "index",
+        "code",
+        "links",
+        "position",
+        "reserved",
+        "cover",
+        "cap",
+        "used %",
+        "asked",
+        "success %",
+        "was asked",
+        "success %",
     ]);
     for participant in list(answer, "participants") {
         let position = integer(participant, "position_minor");
         let reserved = integer(participant, "reserved_minor");
         let cap = integer(participant, "cap_minor");
+        let (asked, was_asked) = (&participant["as_initiator"], &participant["as_responder"]);
         // Basis points first, so that no float is ever made of money.
         let used_bp = if cap > 0 {
             (position + reserved).max(0) * 10_000 / cap
@@ -175,7 +200,11 @@ fn show_participants(answer: &Value) -> String {
             money(reserved),
             money(integer(participant, "cover_minor")),
             money(cap),
-            format!("{}.{:02}", used_bp / 100, used_bp % 100),
+            hundredths(used_bp),
+            integer(asked, "final").to_string(),
+            percent(&asked["success_bp"]),
+            integer(was_asked, "final").to_string(),
+            percent(&was_asked["success_bp"]),
         ]);
     }
     table.render()
@@ -207,6 +236,69 @@ fn show_windows(answer: &Value) -> String {
         ]);
     }
     table.render()
+}
+
+fn show_in_doubt(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        "payment",
+        "kind",
+        "initiator",
+        "responder",
+        "currency",
+        "amount",
+        "asked",
+        "open s",
+        "expires in s",
+    ]);
+    // Seen from the ledger's own time, so that the table says the same whenever it is made of the same answer.
+    let now = integer(answer, "time_ns");
+    for payment in list(answer, "in_doubt") {
+        table.row(vec![
+            text(payment, "payment"),
+            text(payment, "kind"),
+            text(payment, "initiator"),
+            text(payment, "responder"),
+            integer(payment, "currency").to_string(),
+            money(integer(payment, "amount_minor")),
+            integer(payment, "status_requests").to_string(),
+            ((now - integer(payment, "accepted_ns")) / NANOS_PER_SECOND).to_string(),
+            ((integer(payment, "expires_ns") - now) / NANOS_PER_SECOND).to_string(),
+        ]);
+    }
+    table.render() + &left_out(answer, "newer")
+}
+
+fn show_exceptions(answer: &Value) -> String {
+    let mut table = Table::new(&["event", "seconds ago", "what", "payment", "initiator", "responder"]);
+    let now = integer(answer, "time_ns");
+    for item in list(answer, "exceptions") {
+        table.row(vec![
+            integer(item, "event").to_string(),
+            ((now - integer(item, "time_ns")) / NANOS_PER_SECOND).to_string(),
+            text(item, "what"),
+            text(item, "payment"),
+            text(item, "initiator"),
+            text(item, "responder"),
+        ]);
+    }
+    table.render() + &left_out(answer, "older")
+}
+
+/// What a list does not show.
+fn left_out(answer: &Value, which: &str) -> String {
+    match integer(answer, "left_out") {
+        0 => String::new(),
+        count => format!("and {count} {which} ones of {} in all\n", integer(answer, "total")),
+    }
+}
+
+/// Basis points as a percentage; `-` where there is nothing to take a share of.
+fn percent(basis_points: &Value) -> String {
+    as_integer(basis_points).map_or_else(|| "-".to_owned(), hundredths)
+}
+
+fn hundredths(number: i128) -> String {
+    format!("{}.{:02}", number / 100, number % 100)
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
@@ -274,6 +366,50 @@ mod tests {
              largest_position.code  Z2\n\
              largest_position       -0.05\n"
         );
+    }
+
+    #[test]
+    fn a_success_rate_is_shown_in_per_cent() {
+        let answer = serde_json::json!({"by_kind": {"debit": {"final": 3, "committed": 2, "success_bp": 6_666}}});
+        assert_eq!(
+            show_figures(&answer),
+            "by_kind.debit.final      3\n\
+             by_kind.debit.committed  2\n\
+             by_kind.debit.success %  66.66\n"
+        );
+    }
+
+    #[test]
+    fn a_participant_shows_how_what_it_asked_and_was_asked_ended() {
+        let answer = serde_json::json!({"participants": [{"index": 1, "code": "Z2", "links": 1, "position_minor": 0,
+            "reserved_minor": 0, "cover_minor": 0, "cap_minor": 0,
+            "as_initiator": {"final": 8, "committed": 7, "success_bp": 8_750},
+            "as_responder": {"final": 0, "committed": 0, "success_bp": null}}]});
+        let text = show_participants(&answer);
+        let row: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();
+        assert_eq!(row[7..], ["0.00", "8", "87.50", "0", "-"]);
+    }
+
+    #[test]
+    fn a_list_shows_its_rows_and_says_what_it_left_out() {
+        let doubts = serde_json::json!({"time_ns": 65_000_000_000u64, "total": 3, "left_out": 2, "in_doubt": [{
+            "payment": "20261123-0-0-7", "kind": "payout", "initiator": "Z2", "responder": "C1", "amount_minor": 1_234,
+            "currency": 156, "status_requests": 2, "accepted_ns": 50_000_000_000u64, "expires_ns": 70_000_000_000u64}]});
+        let text = show_in_doubt(&doubts);
+        let mut lines = text.lines().skip(1);
+        let row: Vec<&str> = lines.next().expect("a row").split_whitespace().collect();
+        assert_eq!(
+            row,
+            ["20261123-0-0-7", "payout", "Z2", "C1", "156", "12.34", "2", "15", "5"]
+        );
+        assert_eq!(lines.next(), Some("and 2 newer ones of 3 in all"));
+        let items = serde_json::json!({"time_ns": 9_000_000_000u64, "total": 1, "left_out": 0, "exceptions": [{
+            "payment": "20261123-0-0-7", "what": "committed_then_no", "initiator": "Z2", "responder": "C1", "event": 12,
+            "time_ns": 2_000_000_000u64}]});
+        let text = show_exceptions(&items);
+        let row: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();
+        assert_eq!(row, ["12", "7", "committed_then_no", "20261123-0-0-7", "Z2", "C1"]);
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::agent::Wishes;
 use super::desk::Desk;
+use super::lists::{Wanted, exceptions_json, in_doubt_json};
 use super::status::{StatusSource, participants_json, status_json, windows_json};
 use crate::agent::{StopFlag, Wakeup};
 
@@ -143,6 +144,14 @@ impl Office {
                 .desk
                 .ask()
                 .map_or_else(no_answer, |view| windows_json(&view.snapshot)),
+            "in-doubt" => self
+                .desk
+                .ask_with(Wanted::InDoubt)
+                .map_or_else(no_answer, |view| in_doubt_json(&view)),
+            "exceptions" => self
+                .desk
+                .ask_with(Wanted::Exceptions)
+                .map_or_else(no_answer, |view| exceptions_json(&view)),
             "close-window" => {
                 self.wishes.close_windows.store(true, Ordering::Release);
                 self.housekeeping.wake();
@@ -154,7 +163,10 @@ impl Office {
                 json!({ "requested": true })
             }
             other => json!({
-                "error": format!("unknown request {other:?}; one of status, participants, windows, close-window, settle")
+                "error": format!(
+                    "unknown request {other:?}; one of status, participants, windows, in-doubt, exceptions, close-window, \
+                     settle"
+                )
             }),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use super::desk::Desk;
+use super::lists::Wanted;
 use super::status::LedgerView;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock};
 use crate::config::WindowSettings;
@@ -165,7 +166,7 @@ impl Housekeeping {
         if self.ready && self.asked.is_none() {
             let wished = self.parts.wishes.settle.swap(false, Ordering::AcqRel);
             if wished || self.settle_pending {
-                self.asked = self.parts.desk.question();
+                self.asked = self.parts.desk.question(Wanted::Ledger);
                 self.settle_pending = self.asked.is_none();
             }
         }

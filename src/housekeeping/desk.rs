@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
+use super::lists::Wanted;
 use super::status::LedgerView;
 use crate::agent::Wakeup;
 use crate::clearing::Engine;
@@ -16,7 +17,7 @@ const QUESTIONS_MAX: usize = 16;
 /// Where snapshots are asked for and given.
 #[derive(Debug)]
 pub struct SnapshotDesk {
-    questions: ArrayQueue<SyncSender<Box<LedgerView>>>,
+    questions: ArrayQueue<(Wanted, SyncSender<Box<LedgerView>>)>,
     clearing: Arc<Wakeup>,
 }
 
@@ -33,17 +34,23 @@ impl SnapshotDesk {
         })
     }
 
-    /// Asks and waits for the answer, at most two seconds; `None` when clearing does not answer.
+    /// Asks for the ledger and waits for the answer, at most two seconds; `None` when clearing does not answer.
     #[must_use]
     pub fn ask(&self) -> Option<Box<LedgerView>> {
-        self.question()?.recv_timeout(Duration::from_secs(2)).ok()
+        self.ask_with(Wanted::Ledger)
+    }
+
+    /// The same with a list, at the same event.
+    #[must_use]
+    pub fn ask_with(&self, wanted: Wanted) -> Option<Box<LedgerView>> {
+        self.question(wanted)?.recv_timeout(Duration::from_secs(2)).ok()
     }
 
     /// Puts a question without waiting for the answer; `None` when too many wait already.
     #[must_use]
-    pub fn question(&self) -> Option<Receiver<Box<LedgerView>>> {
+    pub fn question(&self, wanted: Wanted) -> Option<Receiver<Box<LedgerView>>> {
         let (sender, receiver) = sync_channel(1);
-        self.questions.push(sender).ok()?;
+        self.questions.push((wanted, sender)).ok()?;
         self.clearing.wake();
         Some(receiver)
     }
@@ -54,10 +61,20 @@ impl SnapshotDesk {
         if self.questions.is_empty() {
             return 0;
         }
-        let Some(asker) = self.questions.pop() else { return 0 };
+        let Some((wanted, asker)) = self.questions.pop() else {
+            return 0;
+        };
+        let exceptions = engine.exceptions();
+        let newest = exceptions.len().saturating_sub(wanted.exceptions_max());
         let view = LedgerView {
             snapshot: engine.snapshot(),
             figures: engine.figures().clone(),
+            in_doubt: engine.in_doubt(wanted.in_doubt_max()),
+            exceptions: exceptions[newest..]
+                .iter()
+                .map(|item| (*item, engine.responder(item.payment)))
+                .collect(),
+            exceptions_total: exceptions.len() as u64,
         };
         // The asker may have stopped waiting.
         let _ = asker.try_send(Box::new(view));

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+use super::lists::success_json;
 use crate::agent::IntakeGate;
-use crate::clearing::{Figures, LedgerSnapshot};
+use crate::clearing::{ExceptionItem, Figures, InDoubtSnapshot, LedgerSnapshot};
 use crate::dispatch::DispatchCounters;
-use crate::domain::{Code, Position, WindowState};
+use crate::domain::{Code, Kind, ParticipantIndex, Position, Scene, WindowState};
 use crate::journal::Positions;
 use crate::link::LinkCounters;
 
@@ -19,6 +20,12 @@ pub struct LedgerView {
     pub snapshot: LedgerSnapshot,
     /// Counts.
     pub figures: Figures,
+    /// The oldest payments in doubt, where they were asked for.
+    pub in_doubt: Vec<InDoubtSnapshot>,
+    /// The newest exception items and the banks they are with, where they were asked for.
+    pub exceptions: Vec<(ExceptionItem, Option<ParticipantIndex>)>,
+    /// How many exception items there are.
+    pub exceptions_total: u64,
 }
 
 /// What a status is made from, beside the ledger.
@@ -51,7 +58,7 @@ pub struct StatusSource {
 }
 
 /// A sum as a JSON number; sums beyond 64 bits, which no currency has, as text.
-fn sum(value: Position) -> Value {
+pub(super) fn sum(value: Position) -> Value {
     i64::try_from(value).map_or_else(|_| Value::String(value.to_string()), Value::from)
 }
 
@@ -127,6 +134,15 @@ fn ledger_json(ledger: &LedgerView) -> Value {
             )
         })
         .collect();
+    let success = |name: &str, figure: [u64; 2]| (figure[0] > 0).then(|| (name.to_owned(), success_json(figure)));
+    let by_kind: serde_json::Map<String, Value> = Kind::ALL
+        .iter()
+        .filter_map(|&kind| success(kind.name(), figures.by_kind[kind as usize]))
+        .collect();
+    let by_scene: serde_json::Map<String, Value> = Scene::ALL
+        .iter()
+        .filter_map(|&scene| success(scene.name(), figures.by_scene[scene as usize]))
+        .collect();
     json!({
         "events": snapshot.event_number,
         "payments": {
@@ -144,8 +160,11 @@ fn ledger_json(ledger: &LedgerView) -> Value {
             "status_requests": figures.status_requests,
             "replies_refused": figures.replies_refused,
             "by_code": by_code,
+            "by_kind": by_kind,
+            "by_scene": by_scene,
         },
         "reversals": { "due": snapshot.reversals_open[0], "manual": snapshot.reversals_open[1] },
+        "exceptions": ledger.exceptions_total,
         "window": open.map(|w| json!({
             "id": w.id.to_string(),
             "currency": w.currency,
@@ -171,6 +190,8 @@ pub fn participants_json(snapshot: &LedgerSnapshot, links: impl Fn(usize) -> u64
                 "reserved_minor": sum(p.reserved),
                 "cover_minor": sum(p.cover),
                 "cap_minor": sum(p.cap),
+                "as_initiator": success_json(p.success.as_initiator),
+                "as_responder": success_json(p.success.as_responder),
             })
         })
         .collect();

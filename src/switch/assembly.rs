@@ -252,7 +252,7 @@ impl RunningSwitch {
         };
         let view = view.map(|view| LedgerView {
             snapshot: last.snapshot.clone(),
-            figures: view.figures,
+            ..*view
         });
         let participants = participants_json(&last.snapshot, |_| 0);
         let windows = windows_json(&last.snapshot);

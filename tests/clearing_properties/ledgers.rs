@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 
 use bytemuck::{Zeroable, bytes_of};
-use clearway::audit::{Auditor, Recomputed, StateCounts, Statement, WindowTotals};
-use clearway::clearing::{Engine, Event, ExceptionKind, LedgerSnapshot, Outlet, Success};
+use clearway::audit::Auditor;
+use clearway::clearing::{Engine, Event, LedgerSnapshot, Outlet};
 use clearway::domain::{
-    BindStep, Code, Currency, Direction, Kind, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentState,
-    Position, SECOND, UtcNanos, WindowId, WindowState,
+    BindStep, Code, Currency, Direction, Kind, LinkId, MILLISECOND, ParticipantIndex, PaymentId, Position, SECOND,
+    UtcNanos, WindowId, WindowState,
 };
 use clearway::wire::{
-    Answer, AnswerFlags, Effect, EffectFrame, FinalNotice, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind,
-    ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
+    Answer, AnswerFlags, Effect, FinalNotice, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind, ReplyBody,
+    ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
 };
 
 use crate::acts::{Act, Change, DAY_NS, Flaw, RefundFlaw, Share};
 use crate::directory::{HKD, PARTICIPANTS, USD, participant, scheme};
-use crate::told::{Final, Told};
+use crate::told::Told;
 
 /// 23:50 in Shanghai: ten minutes before the business date turns.
 const EVENING: UtcNanos = UtcNanos(1_795_449_000 * SECOND);
-const LINK: LinkId = LinkId(0x0001_0007);
+pub(crate) const LINK: LinkId = LinkId(0x0001_0007);
 
 /// An event as it stands in the journal; the payload in words, so that it is aligned.
 pub(crate) struct Record {
@@ -275,7 +275,7 @@ impl Ledgers {
         (!self.sent.is_empty()).then(|| self.sent[nth % self.sent.len()])
     }
 
-    fn inquire(&self, id: PaymentId) -> InquiryAnswer {
+    pub(crate) fn inquire(&self, id: PaymentId) -> InquiryAnswer {
         InquiryAnswer::read(&self.engine.inquire(id.originator(), LINK, id, 0).bytes)
     }
 
@@ -376,84 +376,6 @@ impl Ledgers {
         assert!(snapshot.participants.iter().all(|p| p.reserved == 0), "{snapshot:?}");
     }
 
-    /// What the engine says of itself.
-    fn statement(&self) -> Statement {
-        let (snapshot, figures) = (self.engine.snapshot(), self.engine.figures());
-        Statement {
-            events: snapshot.event_number,
-            payments: StateCounts {
-                accepted: figures.accepted,
-                reserved: figures.reserved,
-                in_doubt: figures.in_doubt,
-                committed: figures.committed,
-                declined: figures.declined,
-                expired: figures.expired,
-                rejected: figures.rejected,
-            },
-            positions: snapshot.participants.iter().map(|p| p.position).collect(),
-            reserved: snapshot.participants.iter().map(|p| p.reserved).collect(),
-            windows: snapshot
-                .windows
-                .into_iter()
-                .map(|window| WindowTotals {
-                    id: window.id,
-                    currency: Currency(window.currency),
-                    state: window.state,
-                    committed: window.committed,
-                    gross_minor: window.gross,
-                    nets: window.nets.into_iter().map(|(index, net)| (index.0, net)).collect(),
-                })
-                .collect(),
-            reversals_open: Some(snapshot.reversals_open.iter().sum()),
-        }
-    }
-
-    /// Where the two differ, and what the auditor found; empty = nowhere and nothing.
-    pub(crate) fn differences(&self) -> Vec<String> {
-        let recomputed = self.auditor.clone().finish();
-        let mut differences = recomputed.findings.clone();
-        differences.extend(recomputed.differences(&self.statement()));
-        let (ours, theirs) = (self.counts(), counts(&recomputed));
-        if ours != theirs {
-            differences.push(format!("counts: the engine has {ours:?}, the auditor {theirs:?}"));
-        }
-        differences
-    }
-
-    /// The engine's counts in the auditor's terms.
-    pub(crate) fn counts(&self) -> Counts {
-        let figures = self.engine.figures();
-        let by_code = (0u8..).zip(figures.by_code).filter(|(_, count)| *count > 0).collect();
-        Counts {
-            by_code,
-            repeated: figures.duplicates,
-            reused: figures.ids_reused,
-            dates_not_open: figures.dates_not_open,
-            refused_replies: figures.replies_refused,
-            late_words: figures.late_words,
-            conflicts: figures.conflicts,
-            contradicted: [ExceptionKind::CommittedThenNo, ExceptionKind::DeclinedThenYes].map(|what| self.items(what)),
-            by_kind: (0u8..)
-                .zip(figures.by_kind)
-                .filter(|(_, figure)| figure[0] > 0)
-                .collect(),
-            as_initiator: self.success(|success| success.as_initiator),
-            as_responder: self.success(|success| success.as_responder),
-        }
-    }
-
-    /// Exception items of this sort.
-    pub(crate) fn items(&self, what: ExceptionKind) -> u64 {
-        self.engine.exceptions().iter().filter(|item| item.what == what).count() as u64
-    }
-
-    fn success(&self, side: impl Fn(Success) -> [u64; 2]) -> BTreeMap<u16, [u64; 2]> {
-        (0..PARTICIPANTS)
-            .map(|index| (index, side(self.engine.success(ParticipantIndex(index)))))
-            .filter(|(_, figure)| figure[0] > 0)
-            .collect()
-    }
-
     /// A second engine that is told the same events and says nothing has the same state.
     fn check_replay(&self) {
         let mut engine = Engine::new();
@@ -463,60 +385,6 @@ impl Ledgers {
         assert_eq!(engine.state_hash(), self.engine.state_hash());
     }
 
-    /// What an initiator was told is what the ledger says, and every word can be told again.
-    fn check_words(&self) {
-        for (id, told) in &self.told.answered {
-            let now = self.inquire(*id);
-            let now = Final {
-                code: now.code,
-                state: now.state,
-                window: now.window,
-                final_ns: now.final_ns,
-            };
-            assert_eq!(now, *told, "payment {id} left its final state");
-            assert!(PaymentState::from_u8(told.state).is_some_and(PaymentState::is_final));
-        }
-        for (participant, words) in (0u16..).map(ParticipantIndex).zip(&self.told.words) {
-            assert_eq!(self.engine.next_word(participant), words.len() as u64 + 1);
-            for (word, told) in (1..).zip(words) {
-                let again = self.engine.word_again(participant, LINK, word).expect("it was told");
-                assert_same_word(told, &again);
-            }
-        }
-    }
-
-    /// Exactly one notice for each push that was sent and is final, none otherwise, and it says what the ledger says.
-    fn check_notices(&self) {
-        for (&id, told) in &self.told.answered {
-            let not_sent = [Code::LinkDown, Code::OverLinkCapacity].map(|code| code as u8);
-            let was_sent = match PaymentState::from_u8(told.state) {
-                Some(PaymentState::Committed | PaymentState::Declined) => true,
-                Some(PaymentState::Expired) => !not_sent.contains(&told.code),
-                Some(PaymentState::Rejected) => false,
-                other => panic!("payment {id} was answered as {other:?}"),
-            };
-            let now = self.inquire(id);
-            let is_push = Kind::from_u8(now.kind).is_some_and(|kind| kind.direction() == Direction::Push);
-            let notice = self.told.noticed.get(&id);
-            assert_eq!(
-                notice.is_some(),
-                is_push && was_sent,
-                "payment {id}, {told:?}: {notice:?}"
-            );
-            if let Some(notice) = notice {
-                assert_eq!(
-                    (notice.amount_minor, notice.currency, notice.kind, notice.initiator),
-                    (now.amount_minor, now.currency, now.kind, id.originator())
-                );
-                assert_eq!(
-                    (notice.code, notice.state, notice.window, notice.final_ns),
-                    (told.code, told.state, told.window, told.final_ns)
-                );
-            }
-        }
-        assert!(self.told.noticed.keys().all(|id| self.told.answered.contains_key(id)));
-    }
-
     pub(crate) fn check_all(&mut self) {
         assert_eq!(self.differences(), Vec::<String>::new());
         self.wait_for_the_end();
@@ -524,40 +392,6 @@ impl Ledgers {
         self.check_words();
         self.check_notices();
         self.check_replay();
-    }
-}
-
-/// What is counted besides payments by state.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Counts {
-    pub(crate) by_code: BTreeMap<u8, u64>,
-    pub(crate) repeated: u64,
-    pub(crate) reused: u64,
-    pub(crate) dates_not_open: u64,
-    pub(crate) refused_replies: u64,
-    pub(crate) late_words: u64,
-    pub(crate) conflicts: u64,
-    /// Exception items: committed then no, declined then yes.
-    pub(crate) contradicted: [u64; 2],
-    pub(crate) by_kind: BTreeMap<u8, [u64; 2]>,
-    pub(crate) as_initiator: BTreeMap<u16, [u64; 2]>,
-    pub(crate) as_responder: BTreeMap<u16, [u64; 2]>,
-}
-
-fn counts(recomputed: &Recomputed) -> Counts {
-    let unremembered = |code: Code| recomputed.unremembered.get(&(code as u8)).copied().unwrap_or(0);
-    Counts {
-        by_code: recomputed.by_code.clone(),
-        repeated: recomputed.duplicates + unremembered(Code::InProgress),
-        reused: unremembered(Code::IdReused),
-        dates_not_open: unremembered(Code::DateNotOpen),
-        refused_replies: recomputed.refused_replies,
-        late_words: recomputed.late_replies,
-        conflicts: recomputed.conflicts,
-        contradicted: recomputed.contradicted,
-        by_kind: recomputed.by_kind.clone(),
-        as_initiator: recomputed.as_initiator.clone(),
-        as_responder: recomputed.as_responder.clone(),
     }
 }
 
@@ -580,31 +414,5 @@ fn is_answer_to(effect: &Effect, id: PaymentId) -> bool {
     match effect {
         Effect::Frame(frame) => frame.template == Template::Answer && Answer::read(&frame.bytes).id == id,
         Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => false,
-    }
-}
-
-/// A word told again is the word told before and says so; a Reversal may have been tried more often since.
-fn assert_same_word(told: &EffectFrame, again: &EffectFrame) {
-    assert_eq!((told.to, told.template), (again.to, again.template));
-    match told.template {
-        Template::Answer => {
-            let mut first = Answer::read(&told.bytes);
-            first.flags |= AnswerFlags::RETRANSMITTED;
-            assert_eq!(bytes_of(&first), bytes_of(&Answer::read(&again.bytes)));
-        }
-        Template::FinalNotice => {
-            let mut first = FinalNotice::read(&told.bytes);
-            first.flags |= AnswerFlags::RETRANSMITTED;
-            assert_eq!(bytes_of(&first), bytes_of(&FinalNotice::read(&again.bytes)));
-        }
-        Template::Reversal => {
-            let (first, again) = (Reversal::read(&told.bytes), Reversal::read(&again.bytes));
-            assert_eq!(
-                (first.id, first.word, first.amount_minor),
-                (again.id, again.word, again.amount_minor)
-            );
-            assert_eq!(again.flags, AnswerFlags::RETRANSMITTED);
-        }
-        other => panic!("{other:?} is no word"),
     }
 }

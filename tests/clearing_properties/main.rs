@@ -5,9 +5,11 @@
 //! code that was at fault.
 
 mod acts;
+mod compared;
 mod directory;
 mod ledgers;
 mod told;
+mod words;
 
 use std::collections::BTreeSet;
 
