@@ -24,6 +24,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         455,
         "a heartbeat that waited behind a slow send was taken for a word number going back",
     ),
+    (
+        100_697,
+        "a machine that stopped in the very first write left a journal with which no switch would start",
+    ),
 ];
 
 fn pass(seed: u64) -> clearway::rehearsal::Report {

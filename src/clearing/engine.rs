@@ -210,6 +210,12 @@ impl Engine {
             .next_deadline(&self.payments, |slot, deadline| reversals.is_due_at(slot, deadline))
     }
 
+    /// How many participants Genesis announced; a crash in the first write may have left fewer. 0 = there was no Genesis.
+    #[must_use]
+    pub fn participants_announced(&self) -> usize {
+        self.scheme.participant_count as usize
+    }
+
     /// True when every currency of the scheme has an open window.
     #[must_use]
     pub fn has_open_windows(&self) -> bool {

@@ -378,7 +378,7 @@ fn open_journal(options: JournalOptions, directory: &Directory) -> Result<(Journ
 /// A number once given to a participant stays its own; changed terms take effect only as events.
 fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchError> {
     let journaled = engine.snapshot().participants;
-    if journaled.is_empty() {
+    if engine.event_number() == 0 {
         return Ok(());
     }
     for (entry, known) in directory.participants.iter().zip(&journaled) {
@@ -390,11 +390,13 @@ fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchE
             )));
         }
     }
-    if directory.participants.len() != journaled.len() {
+    // A machine that stops in the very first write leaves a part of them; what Genesis announced counts, the rest follows.
+    let announced = engine.participants_announced();
+    if directory.participants.len() != announced {
         return Err(SwitchError::Unfit(format!(
             "the directory has {} participants and the journal {}: participants can't be added or removed by file yet",
             directory.participants.len(),
-            journaled.len()
+            announced
         )));
     }
     Ok(())
@@ -487,5 +489,79 @@ impl Threads {
             .into_iter()
             .map(|thread| Arc::clone(&self.wakeups[thread]))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::InMemoryDriver;
+
+    fn start(data: &std::path::Path, directory: &Directory) -> Result<Stages, SwitchError> {
+        let mut profile = Profile::load("small-vm").unwrap();
+        (profile.journal.segment_bytes, profile.journal.ring_bytes) = (1 << 20, 2 << 20);
+        let settings = Settings::new(([127, 0, 0, 1], 0).into(), data.to_owned(), PathBuf::new());
+        let clock = SwitchClock::new();
+        let directory = Arc::new(directory.clone());
+        Stages::open(
+            &settings,
+            &directory,
+            &profile,
+            &clock,
+            StartOptions::default(),
+            &mut |_, options, _| {
+                let (driver, _) = InMemoryDriver::new(options).map_err(SwitchError::host("make a driver"))?;
+                Ok(Box::new(driver))
+            },
+        )
+    }
+
+    /// A journal as a machine leaves it that stopped in the first write: Genesis and `participants` of them.
+    fn cut_short(data: &std::path::Path, directory: &Directory, participants: usize) {
+        let options = JournalOptions {
+            directory: data.join("journal"),
+            segment_bytes: 1 << 20,
+            ring_bytes: 2 << 20,
+            sync: SyncMode::Auto,
+            lock_memory: false,
+            prepared_segments: 1,
+            link_agents: 1,
+            gate: None,
+        };
+        let mut journal = Journal::create(options).unwrap();
+        let mut append = |kind, payload: &[u8]| {
+            let write = |bytes: &mut [u8]| bytes.copy_from_slice(payload);
+            journal
+                .appender
+                .append(kind, UtcNanos(1), payload.len(), write)
+                .unwrap();
+        };
+        append(RecordKind::Genesis, bytemuck::bytes_of(&directory.scheme));
+        for entry in &directory.participants[..participants] {
+            append(RecordKind::Participant, bytemuck::bytes_of(&entry.terms));
+        }
+        journal.appender.publish();
+        journal.syncer.sync().unwrap();
+    }
+
+    #[test]
+    fn a_journal_whose_first_write_was_cut_short_is_gone_on_with() {
+        let directory = Directory::generate(2, 3);
+        for participants in 0..=5 {
+            let data = tempfile::tempdir().unwrap();
+            cut_short(data.path(), &directory, participants);
+            start(data.path(), &directory).unwrap_or_else(|error| panic!("{participants} of 5: {error}"));
+        }
+    }
+
+    #[test]
+    fn another_number_of_participants_is_refused_even_then() {
+        let data = tempfile::tempdir().unwrap();
+        cut_short(data.path(), &Directory::generate(2, 3), 1);
+        let refused = start(data.path(), &Directory::generate(2, 4)).map(|_| ()).unwrap_err();
+        assert!(
+            refused.to_string().contains("6 participants and the journal 5"),
+            "{refused}"
+        );
     }
 }
