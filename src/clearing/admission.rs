@@ -3,6 +3,7 @@
 use super::engine::{Engine, Event, Outlet};
 use super::outbox::WordKind;
 use super::payment::{PaymentRecord, parties};
+use super::reply::count_outcome;
 use crate::domain::{
     Code, Direction, Kind, LinkId, ParticipantIndex, PaymentSlot, PaymentState, Role, UtcNanos, WindowId,
 };
@@ -34,7 +35,7 @@ impl Engine {
                 record.finish(PaymentState::Rejected, code, event.time, WindowId::NONE);
                 self.payments.push(record);
                 self.figures.rejected += 1;
-                self.count_outcome(&record);
+                count_outcome(&mut self.figures, &mut self.participants, &record);
                 self.tell_initiator(slot, WordKind::Answer, out);
             }
             Ok(admitted) => {

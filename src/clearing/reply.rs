@@ -2,7 +2,9 @@
 
 use super::engine::{Engine, Event, Outlet};
 use super::exception::ExceptionKind;
+use super::figures::Figures;
 use super::outbox::WordKind;
+use super::participant::Participant;
 use super::payment::PaymentRecord;
 use super::reversal::ReversalState;
 use crate::domain::{Code, Direction, Kind, LinkId, PaymentSlot, PaymentState, UtcNanos, WindowId};
@@ -131,7 +133,10 @@ impl Engine {
             .open_mut(currency_slot)
             .unwrap_or_else(|| panic!("payment {} commits and its currency has no open window", payment.id));
         payment.finish(PaymentState::Committed, Code::Committed, time, window.id);
-        let payment = *payment;
+        // Read in place: a copy would wait for the stores above to reach the cache.
+        let payment = &*payment;
+        let (is_refund, makes_mandate) = (payment.is_kind(Kind::Refund), payment.makes_mandate());
+        count_outcome(&mut self.figures, &mut self.participants, payment);
         match payment.parties() {
             Some(parties) => {
                 window.post(parties.debtor, parties.creditor, amount);
@@ -140,15 +145,14 @@ impl Engine {
             }
             None => window.count(),
         }
-        if payment.is_kind(Kind::Refund) {
+        if is_refund {
             #[cfg(test)]
             self.spoil_refund(slot);
             self.refunds.keep(slot);
-        } else if payment.makes_mandate() {
+        } else if makes_mandate {
             self.tokens.insert(slot.0, token);
         }
         self.figures.committed += 1;
-        self.count_outcome(&payment);
         #[cfg(test)]
         self.spoil_posting(slot);
         self.tell_initiator(slot, WordKind::Answer, out);
@@ -169,7 +173,8 @@ impl Engine {
         self.release(slot, out);
         let payment = &mut self.payments[slot.index()];
         payment.finish(state, code, time, WindowId::NONE);
-        let payment = *payment;
+        let payment = &*payment;
+        count_outcome(&mut self.figures, &mut self.participants, payment);
         if payment.is_kind(Kind::Refund) {
             self.refunds.give_back(slot, payment.amount_minor);
         }
@@ -180,7 +185,6 @@ impl Engine {
                 unreachable!("closed without money as {state:?}")
             }
         }
-        self.count_outcome(&payment);
         self.tell_initiator(slot, WordKind::Answer, out);
     }
 
@@ -255,30 +259,31 @@ impl Engine {
             )));
         }
     }
+}
 
-    /// Counts a payment that has just become final.
-    pub(super) fn count_outcome(&mut self, payment: &PaymentRecord) {
-        let committed = u64::from(payment.state == PaymentState::Committed as u8);
-        let count = |figure: &mut [u64; 2]| {
-            figure[0] += 1;
-            figure[1] += committed;
-        };
-        self.figures.by_code[usize::from(payment.code)] += 1;
-        count(&mut self.figures.by_scene[usize::from(payment.scene & 7)]);
-        let kind = if payment.kind <= Kind::Unbind as u8 {
-            payment.kind
-        } else {
-            0
-        };
-        count(&mut self.figures.by_kind[usize::from(kind)]);
-        let (initiator, responder) = (payment.initiator(), payment.responder);
-        if let Some(initiator) = self.participants.get_mut(initiator.index()) {
-            count(&mut initiator.success.as_initiator);
-        }
-        if responder != initiator
-            && let Some(responder) = self.participants.get_mut(responder.index())
-        {
-            count(&mut responder.success.as_responder);
-        }
+/// Counts a payment that has just become final.
+#[inline]
+pub(super) fn count_outcome(figures: &mut Figures, participants: &mut [Participant], payment: &PaymentRecord) {
+    let committed = u64::from(payment.state == PaymentState::Committed as u8);
+    let count = |figure: &mut [u64; 2]| {
+        figure[0] += 1;
+        figure[1] += committed;
+    };
+    figures.by_code[usize::from(payment.code)] += 1;
+    count(&mut figures.by_scene[usize::from(payment.scene & 7)]);
+    let kind = if payment.kind <= Kind::Unbind as u8 {
+        payment.kind
+    } else {
+        0
+    };
+    count(&mut figures.by_kind[usize::from(kind)]);
+    let (initiator, responder) = (payment.initiator(), payment.responder);
+    if let Some(initiator) = participants.get_mut(initiator.index()) {
+        count(&mut initiator.success.as_initiator);
+    }
+    if responder != initiator
+        && let Some(responder) = participants.get_mut(responder.index())
+    {
+        count(&mut responder.success.as_responder);
     }
 }
