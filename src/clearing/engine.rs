@@ -139,6 +139,18 @@ impl Engine {
         }
     }
 
+    /// An engine that has seen no event, with memory for so many payments mapped and faulted in: a page that is first
+    /// touched while payments flow holds all of them up for as long as the host takes to give it.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn with_room_for(payments: usize) -> std::io::Result<Self> {
+        Ok(Self {
+            payments: ChunkedTable::with_capacity(payments, false)?,
+            ..Self::new()
+        })
+    }
+
     /// Applies the next event. Timers due at or before its time fire first; a Restart moves those of open payments
     /// before any of them fires.
     ///

@@ -54,6 +54,8 @@ pub struct DispatchParts {
     pub connections_max: usize,
     /// Per participant, the requests it takes a second over all its links; 0 = no limit.
     pub requests_per_second_max: Vec<u32>,
+    /// Payments that memory is set aside for at start.
+    pub payments_expected: usize,
     /// The clock.
     pub clock: SwitchClock,
     /// Counts.
@@ -95,7 +97,9 @@ impl Dispatch {
                 .collect(),
             waiting: Vec::new(),
             status_waiting: HashSet::new(),
-            sent_on: ChunkedTable::new(false),
+            // Without memory to set aside it grows as payments come.
+            sent_on: ChunkedTable::with_capacity(parts.payments_expected, false)
+                .unwrap_or_else(|_| ChunkedTable::new(false)),
             deferred: VecDeque::new(),
             marked: 0,
             mark_next: None,

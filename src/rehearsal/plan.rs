@@ -267,6 +267,7 @@ fn profile(random: &mut Random) -> Profile {
     profile.driver.receive_buffers = 4 << random.below(4);
     profile.driver.gather_completions = 1 + random.below(64) as u32;
     // Just over what the sequencer keeps free for open payments.
+    profile.payments_expected = 1_000;
     profile.journal.segment_bytes = (32 << 10) << random.below(2);
     profile.journal.ring_bytes = (512 << 10) << random.below(2);
     profile.journal.prepared_segments = ((448 << 10) / profile.journal.segment_bytes) as u32 + random.below(3) as u32;

@@ -25,7 +25,7 @@ pub struct ReplayedLedger {
 /// # Errors
 /// A journal that can't be read, or is damaged.
 pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -> Result<ReplayedLedger, JournalError> {
-    let engine = replay_engine(directory, until, progress)?;
+    let engine = replay_engine(Engine::new(), directory, until, progress)?;
     Ok(ReplayedLedger {
         event_number: engine.event_number(),
         hash: engine.state_hash(),
@@ -33,14 +33,14 @@ pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -
     })
 }
 
-/// Replays into an engine.
+/// Replays into `engine`, which has seen no event.
 pub(super) fn replay_engine(
+    mut engine: Engine,
     directory: &Path,
     until: Option<u64>,
     mut progress: impl FnMut(u64),
 ) -> Result<Engine, JournalError> {
     let files = JournalFiles::open(directory)?;
-    let mut engine = Engine::new();
     for record in files.records() {
         let record = record?;
         if until.is_some_and(|until| record.number > until) {

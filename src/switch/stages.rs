@@ -114,7 +114,7 @@ impl Stages {
             link_agents: usize::from(profile.link_agents),
             gate: options.gate,
         };
-        let (mut journal, engine) = open_journal(journal_options, directory)?;
+        let (mut journal, engine) = open_journal(journal_options, directory, profile.payments_expected)?;
         for message in journal.facts.messages.iter().chain(&journal.recovery.messages) {
             tracing::warn!("{message}");
         }
@@ -298,6 +298,7 @@ impl Stages {
                 .iter()
                 .map(|entry| entry.request_per_second_max)
                 .collect(),
+            payments_expected: profile.payments_expected as usize,
             clock: clock.clone(),
             counters: Arc::clone(&dispatch_counters),
         };
@@ -344,16 +345,22 @@ pub fn journal_directory(settings: &Settings) -> PathBuf {
 }
 
 /// Opens or makes the journal, and gives the engine that its history leads to.
-fn open_journal(options: JournalOptions, directory: &Directory) -> Result<(Journal, Engine), SwitchError> {
+fn open_journal(
+    options: JournalOptions,
+    directory: &Directory,
+    payments_expected: u64,
+) -> Result<(Journal, Engine), SwitchError> {
+    let engine = Engine::with_room_for(payments_expected as usize)
+        .map_err(SwitchError::host("get memory for the payments the profile expects"))?;
     let path = options.directory.clone();
     if !Journal::exists(&path) {
-        return Ok((Journal::create(options)?, Engine::new()));
+        return Ok((Journal::create(options)?, engine));
     }
     let journal = Journal::open(options)?;
     check_rules(&path)?;
     let started = Instant::now();
     let mut told = started;
-    let engine = replay_engine(&path, None, |events| {
+    let engine = replay_engine(engine, &path, None, |events| {
         if told.elapsed() > Duration::from_secs(2) {
             told = Instant::now();
             tracing::info!(events, "replaying the journal");

@@ -54,6 +54,7 @@ pub fn taking(credit_in_flight: u32) -> Establish {
 /// A profile small enough for many switches in one test run.
 pub fn profile() -> Profile {
     let mut profile = Profile::load("small-vm").expect("the built-in profile is right");
+    profile.payments_expected = 1_000;
     profile.journal.segment_bytes = 4 << 20;
     profile.journal.ring_bytes = 16 << 20;
     profile.rings.intake_priority = 65_536;
