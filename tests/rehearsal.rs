@@ -28,6 +28,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         100_697,
         "a machine that stopped in the very first write left a journal with which no switch would start",
     ),
+    (
+        1_002_655,
+        "a write that failed late was taken back after recovery had written it again and flushed it",
+    ),
 ];
 
 fn pass(seed: u64) -> clearway::rehearsal::Report {

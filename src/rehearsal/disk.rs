@@ -66,6 +66,11 @@ impl Disk {
         std::mem::take(&mut self.state().stopped)
     }
 
+    /// The switch has started: what it found behind the last acknowledged write, recovery has written again and flushed.
+    pub(super) fn is_recovered(&self) {
+        self.state().before.clear();
+    }
+
     /// Draws what of the last write, which nobody was told of, is on the disk.
     ///
     /// # Errors

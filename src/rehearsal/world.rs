@@ -321,6 +321,7 @@ impl World {
             .map_err(|error| format!("the disk: {error}"))?;
         match Switch::start(&self.plan, &self.directory, self.data.path(), &self.time, &self.disk) {
             Ok(switch) => {
+                self.disk.is_recovered();
                 let recovery = switch.recovered().clone();
                 self.note(|| {
                     format!(
