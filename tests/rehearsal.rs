@@ -32,6 +32,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         1_002_655,
         "a write that failed late was taken back after recovery had written it again and flushed it",
     ),
+    (
+        3_001_594,
+        "a stop that was begun among the faults ended in the middle of the roll call",
+    ),
 ];
 
 fn pass(seed: u64) -> clearway::rehearsal::Report {

@@ -141,6 +141,7 @@ impl World {
                 if let Some(switch) = &self.switch {
                     switch.stop_intake();
                     let drain = self.random.below(3 * SECOND);
+                    self.stops_due += 1;
                     self.agenda.put(now + drain, Due::StopInOrder);
                 }
             }

@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) witness: Witness,
     pub(super) healing: bool,
     pub(super) at_rest: bool,
+    /// Stops in order that are begun and not done.
+    pub(super) stops_due: u32,
     pub(super) hold_ns: u64,
     pub(super) counts: Counts,
     pub(super) digest: blake3::Hasher,
@@ -92,6 +94,7 @@ impl World {
             witness: Witness::default(),
             healing: false,
             at_rest: false,
+            stops_due: 0,
             hold_ns: 0,
             counts: Counts::default(),
             digest: blake3::Hasher::new(),
@@ -139,7 +142,8 @@ impl World {
         }
         self.heal()?;
         let end = self.now + REST_NS_MAX;
-        while !self.is_at_rest() {
+        // A stop that was begun among the faults may still drain.
+        while !self.is_at_rest() || self.stops_due > 0 || self.switch.is_none() {
             if self.now >= end {
                 return Err(format!("no rest after the faults were over: {}", self.what_is_open()));
             }
@@ -253,7 +257,10 @@ impl World {
             Due::Start => self.start_switch()?,
             Due::GoOn => {}
             Due::Refill => self.set_dry(false),
-            Due::StopInOrder => self.stop_in_order()?,
+            Due::StopInOrder => {
+                self.stops_due -= 1;
+                self.stop_in_order()?;
+            }
             Due::SpaceAgain => self
                 .disk
                 .set_full(false)
