@@ -13,6 +13,8 @@ use crate::wire::{
     Intake, LinkChange, OutboundKind, PaymentRequest, RequestEvent, StatusRequest, TerminateCode, Unsent,
 };
 
+/// One send is no longer: of the requests in a send that gets stuck, none can go by another link.
+const SEND_BYTES_MAX: usize = 64 << 10;
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
 /// Session clocks are looked at no more often than this.
@@ -151,7 +153,8 @@ impl LinkAgent {
             return;
         };
         let mut expired = Vec::new();
-        let taken = link.outgoing.take(self.now, |id| expired.push(id));
+        let bytes_max = if link.closing { usize::MAX } else { SEND_BYTES_MAX };
+        let taken = link.outgoing.take(self.now, bytes_max, |id| expired.push(id));
         if let Some((bytes, frames)) = taken {
             link.session.said(self.now);
             add(&self.parts.counters.frames_sent, u64::from(frames));

@@ -220,6 +220,7 @@ impl Stages {
             let wakeup = threads.of(AgentRole::Link, usize::from(index))?;
             let mut driver_options = profile.driver.clone();
             driver_options.connections_max = connections_max as u32;
+            driver_options.send_buffer_bytes = settings.links.send_buffer_kib.map(|kib| kib << 10);
             let driver = open_driver(index, &driver_options, Arc::clone(&wakeup))?;
             let buffers = 2 * usize::from(profile.driver.receive_buffers);
             let home = Ring::new(buffers, Arc::clone(&wakeup));
