@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::journal_event::{event_json, original_of, payment_of};
-use super::journal_report::{replay, stat, verify};
+use super::journal_report::{Progress, replay, stat, verify};
 use super::{CliError, Verdict};
 use crate::domain::PaymentId;
 use crate::journal::{Journal, JournalError, JournalFiles, Record};
@@ -144,11 +144,15 @@ fn dump(
 ) -> Result<Verdict, CliError> {
     let files = JournalFiles::open(journal).map_err(failed)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut progress = Progress::new();
     for record in files.records() {
         // What was read before damage is shown before the damage is told.
         let record = record.or_else(|damage| flushed(&mut out).and(Err(failed(damage))))?;
         if record.number > *events.end() {
             break;
+        }
+        if record.number % 1_000_000 == 0 {
+            progress.tell(|| format!("read to event {}", record.number));
         }
         if events.contains(&record.number) && wanted(&record) {
             line(&mut out, &event_json(&record).to_string())?;
@@ -168,9 +172,13 @@ fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError>
     let mut last = VecDeque::with_capacity(count.min(4096));
     // Each with the position behind it: none below the watermark can be taken back.
     let mut pending: VecDeque<(u64, String)> = VecDeque::new();
+    let mut progress = Progress::new();
     let mut walk = files.walk();
     for walked in walk.by_ref() {
         let record = walked.map_err(failed)?.record;
+        if record.number % 1_000_000 == 0 {
+            progress.tell(|| format!("read to event {}", record.number));
+        }
         if record.kind.is_event() {
             last.push_back(record);
             if last.len() > count {

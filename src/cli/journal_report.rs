@@ -231,16 +231,16 @@ pub(super) fn replay(journal: &Path, until: Option<u64>, json_to: Option<&Path>)
 
 /// Tells on stderr how far a long command is, every two seconds from the second second on.
 #[derive(Debug)]
-struct Progress {
+pub(super) struct Progress {
     told: Instant,
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { told: Instant::now() }
     }
 
-    fn tell(&mut self, text: impl FnOnce() -> String) {
+    pub(super) fn tell(&mut self, text: impl FnOnce() -> String) {
         if self.told.elapsed() >= SILENT_FOR {
             self.told = Instant::now();
             eprintln!("{}", text());
