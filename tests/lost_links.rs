@@ -19,34 +19,102 @@ use support::*;
 const INSTITUTION: u16 = 0;
 const BANK: u16 = 2;
 
-/// More than the kernel holds of a narrow link that nobody reads.
-const CLOGGING: u64 = 2_000;
-/// Behind that, with the link agent.
+/// Requests behind a stuck send, with the link agent.
 const QUEUED: u64 = 500;
 /// Requests sent before the link agents are waited for.
 const STEP: u64 = 100;
+/// More requests than the kernel ever holds of a narrow link that nobody reads: 8 MB.
+const NEVER_HELD: u64 = 65_536;
+
+/// A link whose send is stuck.
+struct Clogged {
+    link: Participant,
+    /// The kernel took none of the requests after this one.
+    kernel_last: u64,
+    /// The last request that was sent.
+    last: u64,
+    /// A time before those after `kernel_last` were taken in.
+    before: UtcNanos,
+}
 
 /// Fills a narrow link of the bank until the switch's send is stuck, and then lets `QUEUED` requests more queue behind it.
-/// Gives the link, and a time before those were taken in.
-fn clog(
-    switch: &RunningSwitch,
-    link_agents: usize,
-    directory: &Directory,
-    institution: &mut Participant,
-) -> (Participant, UtcNanos) {
+fn clog(switch: &RunningSwitch, link_agents: usize, directory: &Directory, institution: &mut Participant) -> Clogged {
     let link = Participant::open_narrow(switch.listen()).sign_on(directory, BANK, &taking(10_000));
+    let mut backlog = Backlog::of(&link);
+    let mut last = 0;
     // In small steps, so that no single send takes all: the one that the kernel has no room for ends among the first.
-    let mut before = wall_clock();
-    for step in 1..=(CLOGGING + QUEUED) / STEP {
-        if step * STEP == CLOGGING + STEP {
-            before = wall_clock();
-        }
-        for serial in (step - 1) * STEP + 1..=step * STEP {
+    let mut step = |institution: &mut Participant| {
+        for serial in last + 1..=last + STEP {
             institution.send(&debit(INSTITUTION, BANK, serial, serial));
         }
-        taken(switch, link_agents, step * STEP);
+        last += STEP;
+        taken(switch, link_agents, last);
+        last
+    };
+    while !backlog.is_stuck() {
+        assert!(step(institution) < NEVER_HELD, "the kernel takes everything");
     }
-    (link, before)
+    let (before, kernel_last) = (wall_clock(), step(institution) - STEP);
+    let mut last = kernel_last + STEP;
+    while last < kernel_last + QUEUED {
+        last = step(institution);
+    }
+    Clogged {
+        link,
+        kernel_last,
+        last,
+        before,
+    }
+}
+
+/// What the kernel holds for a participant's link, on the switch's side of it. How much that may become is the kernel's own
+/// affair: it depends on how the bytes were cut into sends, and differs between two runs.
+struct Backlog {
+    /// The switch's end and the participant's, as the kernel's table of connections names them.
+    row: String,
+    bytes: u64,
+    unchanged: u32,
+}
+
+impl Backlog {
+    /// So often in a row a step changes nothing before the send counts as stuck.
+    const UNCHANGED: u32 = 4;
+
+    fn of(link: &Participant) -> Self {
+        let end = |address: std::io::Result<std::net::SocketAddr>| match address.unwrap() {
+            std::net::SocketAddr::V4(end) => {
+                format!("{:08X}:{:04X}", u32::from_ne_bytes(end.ip().octets()), end.port())
+            }
+            std::net::SocketAddr::V6(end) => panic!("{end}: the tests speak IPv4"),
+        };
+        Self {
+            row: format!(" {} {} ", end(link.stream.peer_addr()), end(link.stream.local_addr())),
+            bytes: 0,
+            unchanged: 0,
+        }
+    }
+
+    /// Looks once, after a step: true when several steps have put nothing more into the kernel.
+    fn is_stuck(&mut self) -> bool {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its connections");
+        let line = table
+            .lines()
+            .find(|line| line.contains(&self.row))
+            .unwrap_or_else(|| panic!("no connection{} in\n{table}", self.row));
+        // "sl local remote state tx_queue:rx_queue …"
+        let unsent = line
+            .split_whitespace()
+            .nth(4)
+            .and_then(|queues| u64::from_str_radix(queues.split(':').next()?, 16).ok())
+            .expect("the fifth column is tx_queue:rx_queue");
+        self.unchanged = if unsent > 0 && unsent == self.bytes {
+            self.unchanged + 1
+        } else {
+            0
+        };
+        self.bytes = unsent;
+        self.unchanged >= Self::UNCHANGED
+    }
 }
 
 /// Waits until so many payments are accepted, and all that follows from them is handed over by dispatch and taken by all
@@ -112,7 +180,12 @@ fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: f
     let link_agents = usize::from(profile.link_agents);
     let switch = start_with_settings(settings, &directory, profile, StartOptions::default());
     let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
-    let (mut clogged, _) = clog(&switch, link_agents, &directory, &mut institution);
+    let Clogged {
+        link: mut clogged,
+        kernel_last,
+        last,
+        ..
+    } = clog(&switch, link_agents, &directory, &mut institution);
     let mut other = Participant::connect_as(switch.listen(), &directory, BANK, &taking(1));
     death(&mut clogged);
     let first: PaymentRequest = other.expect();
@@ -123,10 +196,7 @@ fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: f
         ..bytemuck::Zeroable::zeroed()
     });
     let mut by_other = vec![first];
-    while by_other
-        .last()
-        .is_some_and(|last| last.body.id.serial() < CLOGGING + QUEUED)
-    {
+    while by_other.last().is_some_and(|came| came.body.id.serial() < last) {
         by_other.push(other.expect());
     }
     assert_eq!(switch.status()["returned"], by_other.len());
@@ -142,7 +212,7 @@ fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: f
         .map(|request| request.body.id.serial())
         .collect();
     assert_eq!(serials.len(), by_other.len() + by_clogged.len(), "none came twice");
-    assert!((CLOGGING + 1..=CLOGGING + QUEUED).all(|serial| serials.contains(&serial)));
+    assert!((kernel_last + 1..=last).all(|serial| serials.contains(&serial)));
 
     // What the kernel had and did not deliver was sent, for ever: the bank is asked, and never saw it.
     for request in by_other.iter().chain(&by_clogged) {
@@ -153,7 +223,7 @@ fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: f
         assert_eq!(code(&answer), Code::Committed);
         assert!(serials.contains(&answer.id.serial()));
     }
-    for _ in serials.len() as u64..CLOGGING + QUEUED {
+    for _ in serials.len() as u64..last {
         let asked: StatusRequest = other.expect();
         assert!(!serials.contains(&asked.id.serial()));
         let mut unseen = debit(INSTITUTION, BANK, asked.id.serial(), asked.amount_minor);
@@ -170,12 +240,12 @@ fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: f
         in_flight: 40,
         ..bytemuck::Zeroable::zeroed()
     });
-    for serial in 5_001..=5_041 {
+    for serial in last + 1..=last + 41 {
         institution.send(&debit(INSTITUTION, BANK, serial, 1));
     }
-    let last: Vec<PaymentRequest> = (0..40).map(|_| other.expect()).collect();
+    let contract: Vec<PaymentRequest> = (0..40).map(|_| other.expect()).collect();
     other.expect_silence(Duration::from_millis(50));
-    other.send(&yes(&last[0]));
+    other.send(&yes(&contract[0]));
     let _: PaymentRequest = other.expect();
     switch.shutdown().unwrap();
 }
@@ -187,8 +257,13 @@ fn requests_queued_in_the_only_link_wait_for_another_until_tq_and_are_then_told_
         let settings = patient(settings(data.path(), backend));
         let switch = start_with_settings(settings, &directory, profile(), StartOptions::default());
         let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
-        let (clogged, before) = clog(&switch, 1, &directory, &mut institution);
-        drop(clogged);
+        let Clogged {
+            link,
+            kernel_last,
+            before,
+            ..
+        } = clog(&switch, 1, &directory, &mut institution);
+        drop(link);
         // How many the kernel had taken is its own affair: those are sent, for ever, and in doubt until T2.
         let mut told = 0;
         while let Some((template, frame)) = institution.next(Duration::from_millis(3_500)) {
@@ -198,7 +273,7 @@ fn requests_queued_in_the_only_link_wait_for_another_until_tq_and_are_then_told_
                 (code(&answer), answer.state),
                 (Code::LinkDown, PaymentState::Expired as u8)
             );
-            if answer.id.serial() > CLOGGING {
+            if answer.id.serial() > kernel_last {
                 let waited_ns = answer.final_ns.saturating_sub(before.0);
                 assert!(waited_ns >= 2_000 * MILLISECOND, "Tq is 2 s: {waited_ns} ns");
             }
@@ -234,6 +309,7 @@ fn stops_reading_beside_another(backend: BackendChoice, profile: Profile) {
     let switch = start_with_settings(settings, &directory, profile, StartOptions::default());
     let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
     let mut stuck = Participant::open_narrow(switch.listen()).sign_on(&directory, BANK, &taking(10_000));
+    let mut backlog = Backlog::of(&stuck);
     // So small a contract that most requests go to the link that does not read.
     let other = Participant::connect_as(switch.listen(), &directory, BANK, &taking(50));
     let (over, came) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -253,7 +329,13 @@ fn stops_reading_beside_another(backend: BackendChoice, profile: Profile) {
             accepted.extend((*last + 1..=*last + STEP).map(|serial| (serial, [before, wall_clock()])));
             *last += STEP;
         };
-        while last - came.load(Ordering::Relaxed) < CLOGGING + QUEUED {
+        while !backlog.is_stuck() {
+            assert!(last < NEVER_HELD, "the kernel takes everything");
+            pay(&mut institution, &mut last, &mut accepted);
+            take_answers(&mut institution, &mut answers, Duration::from_millis(1));
+        }
+        let clogged_at = last;
+        while last < clogged_at + QUEUED {
             pay(&mut institution, &mut last, &mut accepted);
             take_answers(&mut institution, &mut answers, Duration::from_millis(1));
         }
@@ -443,12 +525,12 @@ fn read_again(backend: BackendChoice, profile: Profile) {
     let link_agents = usize::from(profile.link_agents);
     let switch = start_with_settings(settings, &directory, profile, StartOptions::default());
     let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
-    let (mut link, _) = clog(&switch, link_agents, &directory, &mut institution);
+    let Clogged { mut link, last, .. } = clog(&switch, link_agents, &directory, &mut institution);
     eventually("requests go back from the link that does not read", || {
         switch.status()["links_clogged"] == 1
     });
     // It waits for the link, and goes when what is before it has gone.
-    let last = CLOGGING + QUEUED + 1;
+    let last = last + 1;
     institution.send(&debit(INSTITUTION, BANK, last, 1));
     taken(&switch, link_agents, last);
     let mut came = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! What waits to be sent on one link: frames back to back, one send with the kernel at a time.
 
 use crate::domain::{ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
-use crate::wire::{FRAME_PREFIX_BYTES, Frame, FrameHeader, PaymentRequest, StatusRequest, Template, seal};
+use crate::wire::{Frame, PaymentRequest, StatusRequest, Template, seal};
 
 /// A request among the pending bytes.
 #[derive(Clone, Copy, Debug)]
@@ -161,17 +161,6 @@ impl Outgoing {
         self.pending = kept;
         self.frames -= holes.len() as u32;
     }
-}
-
-/// A request out of its journal record, which `copy` writes: the first twelve bytes are the switch's own stamp and become
-/// the frame's header again; the CRC and the content are as they came.
-#[inline]
-pub(super) fn journaled_request(copy: impl FnOnce(&mut [u8])) -> [u8; size_of::<PaymentRequest>()] {
-    const HEADER: FrameHeader = FrameHeader::new(Template::PaymentRequest, size_of::<PaymentRequest>());
-    let mut frame = [0; size_of::<PaymentRequest>()];
-    copy(&mut frame);
-    frame[..FRAME_PREFIX_BYTES].copy_from_slice(&bytemuck::bytes_of(&HEADER)[..FRAME_PREFIX_BYTES]);
-    frame
 }
 
 #[cfg(test)]

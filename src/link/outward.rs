@@ -5,11 +5,13 @@ use std::sync::atomic::Ordering;
 use super::agent::{LinkAgent, Standing};
 use super::counters::{add, sub};
 use super::inward::next_word;
-use super::outgoing::{TakenBack, journaled_request};
+use super::outgoing::TakenBack;
 use super::session::SessionEvent;
 use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 use crate::io::Connection;
-use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, StatusRequest, TerminateCode, Unsent};
+use crate::wire::{
+    Intake, LinkChange, OutboundKind, PaymentRequest, RequestEvent, StatusRequest, TerminateCode, Unsent,
+};
 
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
@@ -34,7 +36,7 @@ impl LinkAgent {
                     deadline,
                 } => {
                     let view = &self.parts.view;
-                    let frame = journaled_request(|frame| view.copy(position, frame));
+                    let frame = RequestEvent::frame(|record| view.copy(position, record));
                     self.queue_request(connection, outbound.link, slot, deadline, frame);
                 }
                 OutboundKind::Waited { slot, frame, deadline } => {

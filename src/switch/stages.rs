@@ -350,17 +350,20 @@ fn open_journal(
     directory: &Directory,
     payments_expected: u64,
 ) -> Result<(Journal, Engine), SwitchError> {
-    let engine = Engine::with_room_for(payments_expected as usize)
-        .map_err(SwitchError::host("get memory for the payments the profile expects"))?;
+    // Only when the journal is this switch's own: a second one on the same data says so before it takes memory.
+    let new_engine = || {
+        Engine::with_room_for(payments_expected as usize)
+            .map_err(SwitchError::host("get memory for the payments the profile expects"))
+    };
     let path = options.directory.clone();
     if !Journal::exists(&path) {
-        return Ok((Journal::create(options)?, engine));
+        return Ok((Journal::create(options)?, new_engine()?));
     }
     let journal = Journal::open(options)?;
     check_rules(&path)?;
     let started = Instant::now();
     let mut told = started;
-    let engine = replay_engine(engine, &path, None, |events| {
+    let engine = replay_engine(new_engine()?, &path, None, |events| {
         if told.elapsed() > Duration::from_secs(2) {
             told = Instant::now();
             tracing::info!(events, "replaying the journal");
