@@ -52,6 +52,37 @@ impl RecordKind {
         }
     }
 
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Genesis,
+        Self::Participant,
+        Self::Request,
+        Self::Reply,
+        Self::NotSent,
+        Self::Tick,
+        Self::Restart,
+        Self::Window,
+        Self::Group,
+        Self::Pad,
+    ];
+
+    /// The kind's name as the tools write and read it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Genesis => "genesis",
+            Self::Participant => "participant",
+            Self::Request => "request",
+            Self::Reply => "reply",
+            Self::NotSent => "not_sent",
+            Self::Tick => "tick",
+            Self::Restart => "restart",
+            Self::Window => "window",
+            Self::Group => "group",
+            Self::Pad => "pad",
+        }
+    }
+
     /// True for records that are inputs of the clearing engine and take an event number.
     #[must_use]
     pub const fn is_event(self) -> bool {
