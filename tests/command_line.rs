@@ -5,7 +5,6 @@ mod command;
 
 use std::path::{Path, PathBuf};
 
-use assert_cmd::assert::Assert;
 use clearway::config::{BUILT_IN_PROFILES, Directory, Profile, Settings};
 use command::{clearway, stderr, stdout};
 
