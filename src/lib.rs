@@ -27,6 +27,7 @@ pub mod journal;
 pub mod link;
 pub mod measure;
 pub mod memory;
+pub mod register;
 pub mod rehearsal;
 pub mod sequencer;
 pub mod sim;
