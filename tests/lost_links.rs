@@ -19,8 +19,11 @@ use support::*;
 const INSTITUTION: u16 = 0;
 const BANK: u16 = 2;
 
-/// More than the kernel holds of a narrow link that nobody reads.
-const CLOGGING: u64 = 2_000;
+/// What the kernel may keep of a link's unsent bytes. Left to itself it takes a hundred kilobytes in one run and three
+/// hundred in the next, as it tries now and then whether the peer reads again.
+const SEND_BUFFER_KIB: u32 = 16;
+/// More than the kernel then holds of a link that nobody reads, and one send beside: those stay.
+const CLOGGING: u64 = 1_500;
 /// Behind that, with the link agent.
 const QUEUED: u64 = 500;
 /// Requests sent before the link agents are waited for.
@@ -60,10 +63,11 @@ fn taken(switch: &RunningSwitch, link_agents: usize, accepted: u64) {
     });
 }
 
-/// Settings with which no link is cut because its peer does not read.
+/// Settings with which the kernel holds little of a link and no link is cut because its peer does not read.
 fn patient(settings: Settings) -> Settings {
     let links = LinkSettings {
         send_timeout_ms: 60_000,
+        send_buffer_kib: Some(SEND_BUFFER_KIB),
         ..settings.links
     };
     Settings { links, ..settings }
@@ -105,7 +109,7 @@ fn requests_queued_in_a_link_that_dies_go_once_each_by_another_and_none_is_answe
 }
 
 fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: fn(&mut Participant)) {
-    let (data, directory) = (tempfile::tempdir().unwrap(), timed(6_000, 7_000, 30_000));
+    let (data, directory) = (tempfile::tempdir().unwrap(), timed(11_000, 12_000, 60_000));
     // So few links that the ring by which requests come back is smaller than what comes back.
     let mut settings = patient(settings(data.path(), backend));
     (settings.links.max, settings.links.half_open_max) = (16, 8);
@@ -154,7 +158,10 @@ fn queued_in_a_link_that_dies(backend: BackendChoice, profile: Profile, death: f
         assert!(serials.contains(&answer.id.serial()));
     }
     for _ in serials.len() as u64..CLOGGING + QUEUED {
-        let asked: StatusRequest = other.expect();
+        // The first one comes when T1 has passed.
+        let (template, frame) = other.next(2 * PATIENCE).expect("the bank is asked");
+        assert_eq!(template, Template::StatusRequest);
+        let asked = StatusRequest::read(&frame);
         assert!(!serials.contains(&asked.id.serial()));
         let mut unseen = debit(INSTITUTION, BANK, asked.id.serial(), asked.amount_minor);
         unseen.body.id = asked.id;
@@ -215,7 +222,7 @@ fn requests_queued_in_the_only_link_wait_for_another_until_tq_and_are_then_told_
 /// Tq of the bank whose link clogs.
 const WAIT_MS: u64 = 1_000;
 /// A link of which nothing is taken so long is cut.
-const SEND_TIMEOUT_MS: u64 = 6_000;
+const SEND_TIMEOUT_MS: u64 = 9_000;
 
 #[test]
 fn a_link_that_stops_reading_keeps_no_request_past_tq_and_is_cut_while_another_goes_on() {
@@ -230,6 +237,7 @@ fn stops_reading_beside_another(backend: BackendChoice, profile: Profile) {
     let (data, directory) = (tempfile::tempdir().unwrap(), timed(WAIT_MS, 4_000, 60_000));
     let mut settings = settings(data.path(), backend);
     settings.links.send_timeout_ms = SEND_TIMEOUT_MS;
+    settings.links.send_buffer_kib = Some(SEND_BUFFER_KIB);
     let link_agents = usize::from(profile.link_agents);
     let switch = start_with_settings(settings, &directory, profile, StartOptions::default());
     let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
@@ -304,7 +312,10 @@ fn stops_reading_beside_another(backend: BackendChoice, profile: Profile) {
                 );
                 let [before, after] = accepted[serial].map(|time| answer.final_ns.saturating_sub(time.0) / MILLISECOND);
                 assert!(before >= WAIT_MS, "{serial} was shed after {before} ms");
-                assert!(after < WAIT_MS + 500, "{serial} was shed after {after} ms");
+                assert!(
+                    after < SEND_TIMEOUT_MS,
+                    "{serial} was shed after {after} ms, by the cut"
+                );
                 shed += 1;
             }
             // The kernel had it, and the bank never saw it.

@@ -8,6 +8,9 @@ mod bench;
 mod demo;
 mod directory;
 mod doctor;
+mod journal;
+mod journal_event;
+mod journal_report;
 mod output;
 mod run;
 mod run_report;
@@ -41,6 +44,7 @@ enum Command {
     Run(run::RunArgs),
     Directory(directory::DirectoryArgs),
     Admin(admin::AdminArgs),
+    Journal(journal::JournalArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Sim(sim::SimArgs),
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => finish(run::run(&args)),
         Command::Directory(args) => finish(directory::run(&args)),
         Command::Admin(args) => finish(admin::run(&args)),
+        Command::Journal(args) => finish(journal::run(&args)),
         Command::Doctor(args) => finish(doctor::run(&args)),
         Command::Sim(args) => finish(sim::run(&args)),
     }

@@ -380,6 +380,7 @@ fn read_driver(root: &Section<'_, '_>) -> DriverOptions {
         receive_bytes: 16_384,
         receive_buffers: 1_024,
         gather_completions: 4_096,
+        send_buffer_bytes: None,
         sqpoll: false,
     };
     let Some(section) = root.section("driver") else {

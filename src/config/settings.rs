@@ -57,6 +57,8 @@ pub struct LinkSettings {
     pub keepalive_ms: u64,
     /// A peer that has not taken all of one send by then does not read, and is cut, milliseconds.
     pub send_timeout_ms: u64,
+    /// What the kernel keeps of one link's unsent bytes, its own bookkeeping included, KiB; `None` = as much as it sees fit.
+    pub send_buffer_kib: Option<u32>,
 }
 
 impl Default for LinkSettings {
@@ -67,6 +69,7 @@ impl Default for LinkSettings {
             handshake_timeout_ms: 5_000,
             keepalive_ms: 10_000,
             send_timeout_ms: 5_000,
+            send_buffer_kib: None,
         }
     }
 }
@@ -142,6 +145,9 @@ impl Settings {
             self.links.keepalive_ms,
             self.links.send_timeout_ms
         ));
+        if let Some(send_buffer_kib) = self.links.send_buffer_kib {
+            text.push_str(&format!("send_buffer_kib = {send_buffer_kib}\n"));
+        }
         text
     }
 }
@@ -264,6 +270,9 @@ fn read_links(root: &Section<'_, '_>) -> LinkSettings {
         handshake_timeout_ms: section.integer_or("handshake_timeout_ms", 10..=600_000, defaults.handshake_timeout_ms),
         keepalive_ms: section.integer_or("keepalive_ms", 10..=600_000, defaults.keepalive_ms),
         send_timeout_ms: section.integer_or("send_timeout_ms", 10..=600_000, defaults.send_timeout_ms),
+        send_buffer_kib: section
+            .integer("send_buffer_kib", 4..=65_536)
+            .map(|kib| kib.value as u32),
     };
     section.finish();
     links

@@ -12,8 +12,8 @@ use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, Paym
 use crate::journal::{Positions, TailView};
 use crate::memory::ChunkedTable;
 use crate::wire::{
-    Answer, AnswerFlags, Effect, EffectFrame, FRAME_PREFIX_BYTES, Frame, FrameHeader, Intake, LinkChange, Outbound,
-    OutboundKind, PaymentRequest, StatusRequest, Template, Unsent,
+    Answer, AnswerFlags, Effect, EffectFrame, Frame, Intake, LinkChange, Outbound, OutboundKind, PaymentRequest,
+    RequestEvent, StatusRequest, Template, Unsent,
 };
 
 /// Effects taken per duty cycle.
@@ -235,10 +235,7 @@ impl Dispatch {
             );
             return;
         }
-        let mut frame = [0; size_of::<PaymentRequest>()];
-        self.parts.view.copy(position, &mut frame);
-        let header = FrameHeader::new(Template::PaymentRequest, frame.len());
-        frame[..FRAME_PREFIX_BYTES].copy_from_slice(&bytemuck::bytes_of(&header)[..FRAME_PREFIX_BYTES]);
+        let frame = RequestEvent::frame(|record| self.parts.view.copy(position, record));
         let id = PaymentRequest::read(&frame).body.id;
         self.queues[responder.index()].push(Waiting {
             slot,

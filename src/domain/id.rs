@@ -87,6 +87,19 @@ impl PaymentId {
         }
     }
 
+    /// Reads an id as it is shown: `20260204-517-3-987654321012`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let date = BusinessDate(parts.next()?.parse().ok()?);
+        let originator = ParticipantIndex(parts.next()?.parse().ok()?);
+        let (lane, serial) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts
+            .next()
+            .is_none()
+            .then(|| Self::new(date, originator, lane, serial))
+    }
+
     /// True for the id that no payment may have.
     #[must_use]
     pub const fn is_zero(self) -> bool {
@@ -227,6 +240,16 @@ mod tests {
             (20_260_204, 517, 3, 987_654_321_012)
         );
         assert_eq!(id.to_string(), "20260204-517-3-987654321012");
+        assert_eq!(PaymentId::parse(&id.to_string()), Some(id));
+        for wrong in [
+            "",
+            "20260204-517-3",
+            "20260204-517-3-1-2",
+            "20260204-70000-3-1",
+            "a-1-1-1",
+        ] {
+            assert_eq!(PaymentId::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

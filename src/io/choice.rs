@@ -137,6 +137,7 @@ mod tests {
             receive_bytes: 64,
             receive_buffers: 1,
             gather_completions: 1,
+            send_buffer_bytes: None,
             sqpoll: false,
         };
         let wakeup = Arc::new(crate::agent::Wakeup::new().unwrap());

@@ -392,6 +392,7 @@ mod tests {
             receive_bytes: 8,
             receive_buffers: 2,
             gather_completions: 64,
+            send_buffer_bytes: None,
             sqpoll: false,
         };
         let (mut driver, wires) = InMemoryDriver::new(&options).unwrap();

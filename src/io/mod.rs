@@ -119,6 +119,9 @@ pub struct DriverOptions {
     pub receive_buffers: u16,
     /// Completions gathered at most before they are handed over, so that a flood can't keep the loop from sending.
     pub gather_completions: u32,
+    /// What the kernel keeps of one connection's unsent bytes, its own bookkeeping included, bytes; `None` = as much as it
+    /// sees fit, which grows with the connection.
+    pub send_buffer_bytes: Option<u32>,
     /// Kernel polling thread (io_uring only): needs a core of its own.
     pub sqpoll: bool,
 }

@@ -67,6 +67,7 @@ pub(super) struct PollDriver {
     /// The wake-up came since the last wait: the next one must not sleep, even if a poll in between took the event.
     woken: bool,
     gather_completions: usize,
+    send_buffer_bytes: Option<u32>,
     slots: Vec<Slot>,
     numbers: Numbers,
     listeners: Vec<TcpListener>,
@@ -99,6 +100,7 @@ impl PollDriver {
             wakeup,
             woken: false,
             gather_completions: options.gather_completions.max(1) as usize,
+            send_buffer_bytes: options.send_buffer_bytes,
             slots: (0..options.connections_max).map(|_| Slot::default()).collect(),
             numbers: Numbers::new(options.connections_max),
             listeners: Vec::new(),
@@ -422,7 +424,7 @@ impl Driver for PollDriver {
     }
 
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<SocketAddr> {
-        let (socket, bound) = socket::listener(address, shared)?;
+        let (socket, bound) = socket::listener(address, shared, self.send_buffer_bytes)?;
         socket.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(socket.into());
         let token = Token(LISTENERS + self.listeners.len());

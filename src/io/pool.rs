@@ -153,6 +153,7 @@ mod tests {
             receive_bytes: 1_000,
             receive_buffers,
             gather_completions: 1,
+            send_buffer_bytes: None,
             sqpoll: false,
         }
     }

@@ -291,6 +291,7 @@ mod tests {
             receive_bytes: 64,
             receive_buffers: 4,
             gather_completions: 64,
+            send_buffer_bytes: None,
             sqpoll: false,
         };
         let (driver, _) = open(backend, &options, Arc::new(Wakeup::new().unwrap())).unwrap();

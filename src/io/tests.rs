@@ -16,6 +16,7 @@ fn options() -> DriverOptions {
         receive_bytes: 4_096,
         receive_buffers: 64,
         gather_completions: 4_096,
+        send_buffer_bytes: None,
         sqpoll: false,
     }
 }

@@ -45,6 +45,7 @@ pub(super) struct UringDriver {
     woken: bool,
     enabled: bool,
     gather_completions: usize,
+    send_buffer_bytes: Option<u32>,
     slots: Vec<Slot>,
     numbers: Numbers,
     listeners: Vec<Listener>,
@@ -72,6 +73,7 @@ impl UringDriver {
             woken: false,
             enabled,
             gather_completions: options.gather_completions.max(1) as usize,
+            send_buffer_bytes: options.send_buffer_bytes,
             slots: (0..connections).map(|_| Slot::free()).collect(),
             numbers: Numbers::new(connections),
             listeners: Vec::new(),
@@ -489,7 +491,7 @@ impl Driver for UringDriver {
     }
 
     fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<SocketAddr> {
-        let (socket, bound) = socket::listener(address, shared)?;
+        let (socket, bound) = socket::listener(address, shared, self.send_buffer_bytes)?;
         self.listeners.push(Listener {
             socket: Some(socket),
             armed: false,

@@ -62,15 +62,50 @@ impl JournalFiles {
         self.geometry.segment_bytes
     }
 
+    /// How many segments there are, prepared ones included.
+    #[must_use]
+    pub fn segment_count(&self) -> u64 {
+        self.segments.len() as u64
+    }
+
     /// The events in order, each checked, up to the last one that counts: the same that opening the journal would accept.
     /// Damage below what had been durable is the last item, as an error.
     #[must_use]
     pub fn records(&self) -> Records<'_> {
-        Records {
+        Records { walk: self.walk() }
+    }
+
+    /// As [`JournalFiles::records`], with the Group and Pad records between the events.
+    #[must_use]
+    pub fn walk(&self) -> Walk<'_> {
+        Walk {
             files: self,
-            scan: Scan::new(self.geometry, Seed::new(self.journal_id)),
+            scan: self.new_scan(),
             ended: false,
         }
+    }
+
+    /// Goes on where a walk through an earlier look at this journal, [`Walk::end`], had come to: what a running switch has
+    /// written since comes next.
+    #[must_use]
+    pub fn walk_from(&self, end: WalkEnd) -> Walk<'_> {
+        Walk {
+            files: self,
+            scan: end.0,
+            ended: false,
+        }
+    }
+
+    /// Maps the segments that a running switch has made since.
+    ///
+    /// # Errors
+    /// A segment is not one of this journal.
+    pub fn map_new_segments(&mut self) -> Result<(), JournalError> {
+        for number in self.segment_count()..list(&self.directory)? {
+            let segment = self.map(number)?;
+            self.segments.push(segment);
+        }
+        Ok(())
     }
 
     /// Where the journal ends, by reading all of it; at damage, where that begins.
@@ -79,6 +114,28 @@ impl JournalFiles {
         let mut records = self.records();
         while let Some(Ok(_)) = records.next() {}
         records.position()
+    }
+
+    pub(super) fn new_scan(&self) -> Scan {
+        Scan::new(self.geometry, Seed::new(self.journal_id))
+    }
+
+    pub(super) const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(super) fn segment(&self, number: u64) -> Option<&[u8]> {
+        self.segments.get(number as usize).map(|segment| &segment[..])
+    }
+
+    /// What lies in segment `number` behind `position`.
+    pub(super) fn remains(&self, number: u64, position: u64) -> Remains {
+        let mut remains = Remains::default();
+        if let Some(segment) = self.segment(number) {
+            let from = position.max(self.geometry.segment_start(number) + SEGMENT_HEADER_BYTES);
+            remains.search(self.geometry, Seed::new(self.journal_id), segment, from);
+        }
+        remains
     }
 
     fn map(&self, number: u64) -> Result<Mmap, JournalError> {
@@ -111,17 +168,17 @@ impl JournalFiles {
 
     /// The error that a bad record at the scan's position is, if Group records behind it prove that it had been durable.
     fn damage(&self, scan: &Scan, reason: &'static str) -> Option<JournalError> {
-        let geometry = self.geometry;
-        let bad = geometry.segment_of(scan.position);
-        let mut remains = Remains::default();
-        for (number, segment) in (0..).zip(&self.segments).skip(bad as usize) {
-            let from = scan.position.max(geometry.segment_start(number) + SEGMENT_HEADER_BYTES);
-            remains.search(geometry, Seed::new(self.journal_id), segment, from);
-        }
-        let watermark = scan.watermark.max(remains.watermark);
+        let behind = (self.geometry.segment_of(scan.position)..self.segment_count())
+            .map(|number| self.remains(number, scan.position).watermark);
+        self.damage_at(scan, behind.max().unwrap_or(0), reason)
+    }
+
+    /// The same, with what the Group records behind state at most.
+    pub(super) fn damage_at(&self, scan: &Scan, stated_behind: u64, reason: &'static str) -> Option<JournalError> {
+        let watermark = scan.watermark.max(stated_behind);
         (watermark > scan.position).then(|| JournalError::Damaged {
-            file: segment_path(&self.directory, bad),
-            offset: geometry.offset(scan.position),
+            file: segment_path(&self.directory, self.geometry.segment_of(scan.position)),
+            offset: self.geometry.offset(scan.position),
             position: scan.position,
             watermark,
             reason,
@@ -132,48 +189,112 @@ impl JournalFiles {
 /// The events of a journal, in order; see [`JournalFiles::records`].
 #[derive(Debug)]
 pub struct Records<'a> {
-    files: &'a JournalFiles,
-    scan: Scan,
-    ended: bool,
+    walk: Walk<'a>,
 }
 
 impl Records<'_> {
     /// The end of what was returned, with the Group and Pad records passed.
     #[must_use]
     pub const fn position(&self) -> u64 {
-        self.scan.position
+        self.walk.scan.position
     }
 }
 
 impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>, JournalError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
-            let at = self.scan.position;
-            let Some(segment) = self.files.segments.get(self.files.geometry.segment_of(at) as usize) else {
-                break;
-            };
-            match self.scan.step(segment) {
-                Ok((kind, header, offset)) if kind.is_event() => {
-                    let payload = offset + RECORD_HEADER_BYTES as usize..offset + header.length as usize;
-                    return Some(Ok(Record {
+        loop {
+            match self.walk.next()? {
+                Ok(walked) if !walked.record.kind.is_event() => {}
+                walked => return Some(walked.map(|walked| walked.record)),
+            }
+        }
+    }
+}
+
+/// A record as it lies in the files, whatever its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Walked<'a> {
+    /// The record; a Group or Pad record has the number of the next event.
+    pub record: Record<'a>,
+    /// The start of the switch that wrote it, from 1.
+    pub epoch: u32,
+}
+
+/// Where a [`Walk`] has come to.
+#[derive(Clone, Debug)]
+pub struct WalkEnd(Scan);
+
+impl WalkEnd {
+    /// The highest position that a Group record up to here states as durable.
+    #[must_use]
+    pub const fn watermark(&self) -> u64 {
+        self.0.watermark
+    }
+}
+
+/// Every record of a journal, in order; see [`JournalFiles::walk`].
+#[derive(Debug)]
+pub struct Walk<'a> {
+    files: &'a JournalFiles,
+    scan: Scan,
+    ended: bool,
+}
+
+impl Walk<'_> {
+    /// Where it has come to, to go on later.
+    #[must_use]
+    pub fn end(&self) -> WalkEnd {
+        WalkEnd(self.scan.clone())
+    }
+
+    /// The end of what was returned.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.scan.position
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Result<Walked<'a>, JournalError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let at = self.scan.position;
+        let Some(segment) = self.files.segments.get(self.files.geometry.segment_of(at) as usize) else {
+            self.ended = true;
+            return None;
+        };
+        match self.scan.step(segment) {
+            Ok((kind, header, offset)) => {
+                let payload = offset + RECORD_HEADER_BYTES as usize..offset + header.length as usize;
+                Some(Ok(Walked {
+                    record: Record {
                         kind,
                         number: header.number,
                         time: UtcNanos(header.time_ns),
                         position: at + RECORD_HEADER_BYTES,
                         payload: &segment[payload],
-                    }));
+                    },
+                    epoch: header.epoch,
+                }))
+            }
+            Err(reason) => {
+                self.ended = true;
+                let damage = self.files.damage(&self.scan, reason)?;
+                // A running switch may have written the record, and the Group record behind it, between the two looks.
+                if self.scan.clone().step(segment).is_ok() {
+                    self.ended = false;
+                    return self.next();
                 }
-                Ok(_) => {}
-                Err(reason) => {
-                    self.ended = true;
-                    return self.files.damage(&self.scan, reason).map(Err);
-                }
+                Some(Err(damage))
             }
         }
-        self.ended = true;
-        None
     }
 }
 

@@ -26,22 +26,26 @@ mod preparer;
 mod recovery;
 mod scan;
 mod segment;
+mod statistics;
 mod syncer;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use appender::Appender;
 pub use error::{Full, JournalError};
-pub use files::{JournalFiles, Records};
+pub use files::{JournalFiles, Records, Walk, WalkEnd, Walked};
 pub use layout::{
     BLOCK_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
 pub use options::{JournalFacts, JournalOptions, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
 pub use preparer::Preparer;
+pub use statistics::{KindFigures, Statistics};
 pub use syncer::Syncer;
 pub use tail::{Record, TailReader, TailView};
+pub use verify::Verification;
 
 use std::fs;
 use std::path::Path;

@@ -37,6 +37,18 @@ impl Scan {
         }
     }
 
+    /// A scan of segment `number` alone, which knows nothing of those before: its first record may have any number and
+    /// epoch.
+    pub(super) fn of_segment(geometry: Geometry, seed: Seed, number: u64, segment: &[u8]) -> Self {
+        let position = geometry.segment_start(number) + SEGMENT_HEADER_BYTES;
+        let next_event = RecordHeader::read(segment, SEGMENT_HEADER_BYTES as usize).number;
+        Self {
+            position,
+            next_event,
+            ..Self::new(geometry, seed)
+        }
+    }
+
     /// Checks the record at [`Scan::position`], which lies in `segment` (a whole one), and goes past it. Returns its
     /// kind, header and offset in the segment, or what is wrong with it.
     pub(super) fn step(&mut self, segment: &[u8]) -> Result<(RecordKind, RecordHeader, usize), &'static str> {

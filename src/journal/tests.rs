@@ -3,6 +3,7 @@
 mod after_a_crash;
 mod live;
 mod model;
+mod verified;
 
 use std::path::Path;
 

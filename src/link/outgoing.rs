@@ -1,7 +1,7 @@
 //! What waits to be sent on one link: frames back to back, one send with the kernel at a time.
 
 use crate::domain::{ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
-use crate::wire::{FRAME_PREFIX_BYTES, Frame, FrameHeader, PaymentRequest, StatusRequest, Template, seal};
+use crate::wire::{Frame, PaymentRequest, StatusRequest, Template, seal};
 
 /// A request among the pending bytes.
 #[derive(Clone, Copy, Debug)]
@@ -89,22 +89,61 @@ impl Outgoing {
         self.push_frame(Template::StatusRequest, bytemuck::bytes_of(request));
     }
 
-    /// Takes what is pending as one send. Requests that may not be sent any more are left out and reported.
-    pub(super) fn take(&mut self, now: UtcNanos, mut expired: impl FnMut(PaymentId)) -> Option<(Vec<u8>, u32)> {
+    /// Takes what is pending as one send: whole frames up to `bytes_max`, the rest with the next. Requests that may not be sent
+    /// any more are left out and reported.
+    pub(super) fn take(
+        &mut self,
+        now: UtcNanos,
+        bytes_max: usize,
+        mut expired: impl FnMut(PaymentId),
+    ) -> Option<(Vec<u8>, u32)> {
         debug_assert!(!self.is_sending());
         if self.requests.iter().any(|request| request.deadline < now) {
             self.drop_expired(now, &mut expired);
         }
-        self.requests.clear();
-        self.status_requests.clear();
         if self.pending.is_empty() {
             return None;
         }
-        let frames = std::mem::take(&mut self.frames);
-        let bytes = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
+        let mut bytes = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
+        let mut frames = std::mem::take(&mut self.frames);
+        if bytes.len() > bytes_max {
+            frames = self.leave_behind(&mut bytes, frames, bytes_max);
+        } else {
+            self.requests.clear();
+            self.status_requests.clear();
+        }
         self.in_flight_bytes = bytes.len();
         self.sending_since = Some(now);
         Some((bytes, frames))
+    }
+
+    /// Puts the frames of `bytes` that do not fit into `bytes_max` back; gives how many of the `frames` remain in it.
+    #[cold]
+    fn leave_behind(&mut self, bytes: &mut Vec<u8>, frames: u32, bytes_max: usize) -> u32 {
+        let (mut end, mut whole) = (0, 0);
+        while let Some(&[low, high]) = bytes[end..].first_chunk() {
+            let length = usize::from(u16::from_le_bytes([low, high]));
+            if end + length > bytes_max {
+                break;
+            }
+            (end, whole) = (end + length, whole + 1);
+        }
+        self.pending.extend_from_slice(&bytes[end..]);
+        bytes.truncate(end);
+        let cut = end as u32;
+        self.requests.retain_mut(|request| {
+            let stays = request.at >= cut;
+            request.at = request.at.wrapping_sub(cut);
+            stays
+        });
+        self.status_requests.retain_mut(|(at, _)| {
+            let stays = *at >= cut;
+            *at = at.wrapping_sub(cut);
+            stays
+        });
+        let taken = frames.min(whole);
+        self.frames = frames - taken;
+        taken
     }
 
     /// The kernel has taken the send; `buffer` comes back empty.
@@ -124,6 +163,15 @@ impl Outgoing {
             holes.push((at, size_of::<PaymentRequest>()));
         }
         self.close_holes(&holes);
+        let moved =
+            |at: u32| at - (holes.partition_point(|hole| hole.0 < at as usize) * size_of::<PaymentRequest>()) as u32;
+        self.requests.retain_mut(|request| {
+            request.at = moved(request.at);
+            request.deadline >= now
+        });
+        for (at, _) in &mut self.status_requests {
+            *at = moved(*at);
+        }
     }
 
     /// Takes the requests and status requests out of which no byte was handed to the kernel; other frames stay.
@@ -161,17 +209,6 @@ impl Outgoing {
         self.pending = kept;
         self.frames -= holes.len() as u32;
     }
-}
-
-/// A request out of its journal record, which `copy` writes: the first twelve bytes are the switch's own stamp and become
-/// the frame's header again; the CRC and the content are as they came.
-#[inline]
-pub(super) fn journaled_request(copy: impl FnOnce(&mut [u8])) -> [u8; size_of::<PaymentRequest>()] {
-    const HEADER: FrameHeader = FrameHeader::new(Template::PaymentRequest, size_of::<PaymentRequest>());
-    let mut frame = [0; size_of::<PaymentRequest>()];
-    copy(&mut frame);
-    frame[..FRAME_PREFIX_BYTES].copy_from_slice(&bytemuck::bytes_of(&HEADER)[..FRAME_PREFIX_BYTES]);
-    frame
 }
 
 #[cfg(test)]
@@ -212,7 +249,9 @@ mod tests {
         outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(300));
         outgoing.push_request(PaymentSlot(3), &request(3), UtcNanos(150));
         let mut expired = Vec::new();
-        let (bytes, frames) = outgoing.take(UtcNanos(200), |id| expired.push(id.serial())).unwrap();
+        let (bytes, frames) = outgoing
+            .take(UtcNanos(200), usize::MAX, |id| expired.push(id.serial()))
+            .unwrap();
         assert_eq!((expired, serials(&bytes), frames), (vec![1, 3], vec![2], 2));
         assert_eq!(bytes.len(), 128 + 96);
     }
@@ -223,7 +262,11 @@ mod tests {
         outgoing.push_request(PaymentSlot(1), &request(1), UtcNanos(100));
         outgoing.push_status_request(ParticipantIndex(4), &asked(9));
         assert_eq!(outgoing.deadline_behind_send(), UtcNanos::NEVER, "nothing is stuck");
-        assert!(outgoing.take(UtcNanos(7), |_| panic!("nothing has expired")).is_some());
+        assert!(
+            outgoing
+                .take(UtcNanos(7), usize::MAX, |_| panic!("nothing has expired"))
+                .is_some()
+        );
         assert_eq!(outgoing.sending_since(), Some(UtcNanos(7)));
         outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(200));
         outgoing.push_status_request(ParticipantIndex(5), &asked(1));
@@ -242,11 +285,48 @@ mod tests {
         assert_eq!(outgoing.backlog_bytes(), 128 + 64 + 2 * 96, "the other frames stay");
         outgoing.take_back(|_| panic!("once is all"));
         outgoing.sent(Vec::new());
-        let (rest, frames) = outgoing.take(UtcNanos(300), |_| panic!("no request is left")).unwrap();
+        let (rest, frames) = outgoing
+            .take(UtcNanos(300), usize::MAX, |_| panic!("no request is left"))
+            .unwrap();
         assert_eq!(
             (rest.len(), frames, serials(&rest)),
             (2 * 96, 2, vec![]),
             "whole frames"
         );
+    }
+
+    #[test]
+    fn a_send_takes_whole_frames_up_to_its_bound_and_what_is_behind_can_still_be_taken_back() {
+        let mut outgoing = Outgoing::default();
+        outgoing.push_request(PaymentSlot(9), &request(9), UtcNanos(6));
+        outgoing.push_request(PaymentSlot(1), &request(1), UtcNanos(100));
+        outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
+        outgoing.push_request(PaymentSlot(8), &request(8), UtcNanos(5));
+        outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(300));
+        outgoing.push_status_request(ParticipantIndex(5), &asked(4));
+        let mut expired = Vec::new();
+        let taken = outgoing.take(UtcNanos(7), 300, |id| expired.push(id.serial()));
+        let (bytes, frames) = taken.expect("frames wait");
+        assert_eq!(expired, [9, 8]);
+        assert_eq!((bytes.len(), frames), (128 + size_of::<Answer>(), 2));
+        assert_eq!(outgoing.deadline_behind_send(), UtcNanos(300));
+        outgoing.sent(bytes);
+        outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
+        let mut taken = Vec::new();
+        outgoing.take_back(|back| match back {
+            TakenBack::Request(slot, deadline, frame) => {
+                assert_eq!((slot, deadline), (PaymentSlot(2), UtcNanos(300)));
+                taken.push(PaymentRequest::read(frame).body.id.serial());
+            }
+            TakenBack::Status(to, asked) => {
+                assert_eq!(to, ParticipantIndex(5));
+                taken.push(asked.id.serial());
+            }
+        });
+        assert_eq!(taken, [2, 4]);
+        let (bytes, frames) = outgoing
+            .take(UtcNanos(8), 300, |_| panic!("no request is left"))
+            .unwrap();
+        assert_eq!((bytes.len(), frames), (size_of::<Answer>(), 1));
     }
 }

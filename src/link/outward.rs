@@ -5,12 +5,16 @@ use std::sync::atomic::Ordering;
 use super::agent::{LinkAgent, Standing};
 use super::counters::{add, sub};
 use super::inward::next_word;
-use super::outgoing::{TakenBack, journaled_request};
+use super::outgoing::TakenBack;
 use super::session::SessionEvent;
 use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 use crate::io::Connection;
-use crate::wire::{Intake, LinkChange, OutboundKind, PaymentRequest, StatusRequest, TerminateCode, Unsent};
+use crate::wire::{
+    Intake, LinkChange, OutboundKind, PaymentRequest, RequestEvent, StatusRequest, TerminateCode, Unsent,
+};
 
+/// One send is no longer: of the requests in a send that gets stuck, none can go by another link.
+const SEND_BYTES_MAX: usize = 64 << 10;
 /// Outbound entries taken per duty cycle.
 const OUTBOUND_BATCH: usize = 8_192;
 /// Session clocks are looked at no more often than this.
@@ -34,7 +38,7 @@ impl LinkAgent {
                     deadline,
                 } => {
                     let view = &self.parts.view;
-                    let frame = journaled_request(|frame| view.copy(position, frame));
+                    let frame = RequestEvent::frame(|record| view.copy(position, record));
                     self.queue_request(connection, outbound.link, slot, deadline, frame);
                 }
                 OutboundKind::Waited { slot, frame, deadline } => {
@@ -149,7 +153,8 @@ impl LinkAgent {
             return;
         };
         let mut expired = Vec::new();
-        let taken = link.outgoing.take(self.now, |id| expired.push(id));
+        let bytes_max = if link.closing { usize::MAX } else { SEND_BYTES_MAX };
+        let taken = link.outgoing.take(self.now, bytes_max, |id| expired.push(id));
         if let Some((bytes, frames)) = taken {
             link.session.said(self.now);
             add(&self.parts.counters.frames_sent, u64::from(frames));

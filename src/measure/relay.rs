@@ -125,6 +125,7 @@ pub(super) fn driver_options(links: u32) -> DriverOptions {
         // Some for every link: one that finds none waits a turn, and its frames go out in smaller sends.
         receive_buffers: 2_048,
         gather_completions: 4_096,
+        send_buffer_bytes: None,
         sqpoll: false,
     }
 }

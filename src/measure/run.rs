@@ -282,6 +282,7 @@ pub(super) fn open_driver(backend: BackendChoice, links: usize) -> Result<Box<dy
         receive_bytes: 16_384,
         receive_buffers: 1_024,
         gather_completions: 4_096,
+        send_buffer_bytes: None,
         sqpoll: false,
     };
     let (driver, _reason) = crate::io::open(backend, &options, Arc::new(wakeup))?;

@@ -1,11 +1,13 @@
 //! Replay: the engine fed from the journal's files.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
 
 use super::SwitchError;
 use crate::clearing::{Engine, Event, LedgerSnapshot, StateHash};
 use crate::domain::SchemeTerms;
-use crate::journal::{JournalError, JournalFiles};
+use crate::journal::{JournalError, JournalFiles, Record};
 use crate::wire::RecordKind;
 
 /// The ledger that a journal gives.
@@ -17,6 +19,8 @@ pub struct ReplayedLedger {
     pub hash: StateHash,
     /// The ledger as an operator sees it.
     pub snapshot: LedgerSnapshot,
+    /// How long it took to read and apply the events, hash and snapshot not counted.
+    pub applied_in: Duration,
 }
 
 /// Replays the journal in `directory` up to event `until` (all durable events when `None`). `progress` is told the number
@@ -25,44 +29,111 @@ pub struct ReplayedLedger {
 /// # Errors
 /// A journal that can't be read, or is damaged.
 pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -> Result<ReplayedLedger, JournalError> {
+    let started = Instant::now();
     let engine = replay_engine(Engine::new(), directory, until, progress)?;
     Ok(ReplayedLedger {
+        applied_in: started.elapsed(),
         event_number: engine.event_number(),
         hash: engine.state_hash(),
         snapshot: engine.snapshot(),
     })
 }
 
-/// Replays into `engine`, which has seen no event.
+/// Events handed to the engine at a time.
+const BATCH_EVENTS: usize = 4096;
+/// Batches that the reading thread may be ahead.
+const BATCHES_AHEAD: usize = 8;
+
+/// Replays into `engine`, which has seen no event. Another thread reads and checks ahead, so that the engine meets neither
+/// the disk nor a CRC.
 pub(super) fn replay_engine(
     mut engine: Engine,
     directory: &Path,
     until: Option<u64>,
     mut progress: impl FnMut(u64),
 ) -> Result<Engine, JournalError> {
-    let files = JournalFiles::open(directory)?;
-    for record in files.records() {
-        let record = record?;
-        if until.is_some_and(|until| record.number > until) {
-            break;
-        }
-        let event = Event {
-            kind: record.kind,
-            number: record.number,
-            time: record.time,
-            position: record.position,
-            payload: record.payload,
+    let journal = JournalFiles::open(directory)?;
+    let files = &journal;
+    let (full, batches) = sync_channel::<Vec<Record<'_>>>(BATCHES_AHEAD);
+    let (spent, empty) = channel::<Vec<Record<'_>>>();
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new()
+            .name("replay-reader".to_owned())
+            .spawn_scoped(scope, move || read_ahead(files, until, full, empty));
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(source) => {
+                return Err(JournalError::System {
+                    file: directory.to_owned(),
+                    action: "start a thread to read it",
+                    source,
+                });
+            }
         };
-        engine.apply(&event, &mut ());
-        if record.number % 1_000_000 == 0 {
-            progress(record.number);
+        for mut batch in batches {
+            for record in &batch {
+                let event = Event {
+                    kind: record.kind,
+                    number: record.number,
+                    time: record.time,
+                    position: record.position,
+                    payload: record.payload,
+                };
+                engine.apply(&event, &mut ());
+                if record.number % 1_000_000 == 0 {
+                    progress(record.number);
+                }
+            }
+            batch.clear();
+            // The reader may be done already.
+            let _ = spent.send(batch);
         }
-    }
+        match reading.join() {
+            Ok(read) => read,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
     Ok(engine)
 }
 
+/// Sends the checked events up to `until` in batches; what was read before damage is sent, too.
+fn read_ahead<'files>(
+    files: &'files JournalFiles,
+    until: Option<u64>,
+    full: SyncSender<Vec<Record<'files>>>,
+    empty: Receiver<Vec<Record<'files>>>,
+) -> Result<(), JournalError> {
+    let mut records = files
+        .records()
+        .take_while(|record| !matches!((record, until), (Ok(record), Some(until)) if record.number > until));
+    loop {
+        let mut batch = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH_EVENTS));
+        let mut ended = Ok(true);
+        while batch.len() < BATCH_EVENTS {
+            match records.next() {
+                Some(Ok(record)) => batch.push(record),
+                Some(Err(damage)) => {
+                    ended = Err(damage);
+                    break;
+                }
+                None => break,
+            }
+        }
+        if batch.len() == BATCH_EVENTS && ended.is_ok() {
+            ended = Ok(false);
+        }
+        // Refused only when the engine's side is gone, by a panic that is on its way already.
+        if full.send(batch).is_err() || ended? {
+            return Ok(());
+        }
+    }
+}
+
 /// A journal is replayed by the rules it was written under, or not at all: others would come to another ledger.
-pub(super) fn check_rules(journal: &Path) -> Result<(), SwitchError> {
+///
+/// # Errors
+/// It was begun under other rules, or can't be read.
+pub fn check_rules(journal: &Path) -> Result<(), SwitchError> {
     let Some(version) = journaled_rules(journal)? else {
         return Ok(());
     };

@@ -220,6 +220,7 @@ impl Stages {
             let wakeup = threads.of(AgentRole::Link, usize::from(index))?;
             let mut driver_options = profile.driver.clone();
             driver_options.connections_max = connections_max as u32;
+            driver_options.send_buffer_bytes = settings.links.send_buffer_kib.map(|kib| kib << 10);
             let driver = open_driver(index, &driver_options, Arc::clone(&wakeup))?;
             let buffers = 2 * usize::from(profile.driver.receive_buffers);
             let home = Ring::new(buffers, Arc::clone(&wakeup));
@@ -350,17 +351,20 @@ fn open_journal(
     directory: &Directory,
     payments_expected: u64,
 ) -> Result<(Journal, Engine), SwitchError> {
-    let engine = Engine::with_room_for(payments_expected as usize)
-        .map_err(SwitchError::host("get memory for the payments the profile expects"))?;
+    // Only when the journal is this switch's own: a second one on the same data says so before it takes memory.
+    let new_engine = || {
+        Engine::with_room_for(payments_expected as usize)
+            .map_err(SwitchError::host("get memory for the payments the profile expects"))
+    };
     let path = options.directory.clone();
     if !Journal::exists(&path) {
-        return Ok((Journal::create(options)?, engine));
+        return Ok((Journal::create(options)?, new_engine()?));
     }
     let journal = Journal::open(options)?;
     check_rules(&path)?;
     let started = Instant::now();
     let mut told = started;
-    let engine = replay_engine(engine, &path, None, |events| {
+    let engine = replay_engine(new_engine()?, &path, None, |events| {
         if told.elapsed() > Duration::from_secs(2) {
             told = Instant::now();
             tracing::info!(events, "replaying the journal");

@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::frame::{FrameHeader, Template};
+use super::frame::{FRAME_PREFIX_BYTES, FrameHeader, Template};
 use super::payment::{PaymentBody, PaymentRequest, ReplyBody};
 use crate::domain::{Code, Currency, LinkId, PaymentId, WindowId};
 
@@ -52,6 +52,37 @@ impl RecordKind {
         }
     }
 
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Genesis,
+        Self::Participant,
+        Self::Request,
+        Self::Reply,
+        Self::NotSent,
+        Self::Tick,
+        Self::Restart,
+        Self::Window,
+        Self::Group,
+        Self::Pad,
+    ];
+
+    /// The kind's name as the tools write and read it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Genesis => "genesis",
+            Self::Participant => "participant",
+            Self::Request => "request",
+            Self::Reply => "reply",
+            Self::NotSent => "not_sent",
+            Self::Tick => "tick",
+            Self::Restart => "restart",
+            Self::Window => "window",
+            Self::Group => "group",
+            Self::Pad => "pad",
+        }
+    }
+
     /// True for records that are inputs of the clearing engine and take an event number.
     #[must_use]
     pub const fn is_event(self) -> bool {
@@ -84,16 +115,16 @@ pub struct RequestEvent {
 const _: () = assert!(size_of::<RequestEvent>() == 128);
 
 impl RequestEvent {
-    /// The frame as it was received, to be sent on byte for byte.
+    /// The frame as it was received, to be sent on byte for byte, out of the record's bytes, which `copy` writes: the first
+    /// twelve are the switch's own stamp and become the frame's header again, the CRC and the content are as they came.
     #[must_use]
     #[inline]
-    pub const fn frame(&self) -> PaymentRequest {
-        let mut header = FrameHeader::new(Template::PaymentRequest, size_of::<PaymentRequest>());
-        header.crc = self.stamp.crc;
-        PaymentRequest {
-            header,
-            body: self.body,
-        }
+    pub fn frame(copy: impl FnOnce(&mut [u8])) -> [u8; size_of::<PaymentRequest>()] {
+        const HEADER: FrameHeader = FrameHeader::new(Template::PaymentRequest, size_of::<PaymentRequest>());
+        let mut frame = [0; size_of::<PaymentRequest>()];
+        copy(&mut frame);
+        frame[..FRAME_PREFIX_BYTES].copy_from_slice(&bytemuck::bytes_of(&HEADER)[..FRAME_PREFIX_BYTES]);
+        frame
     }
 
     /// The link the request came on.

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use clearway::config::{BackendChoice, Directory, Settings};
 use serde_json::Value;
@@ -123,14 +123,20 @@ impl Daemon {
     }
 
     pub fn exit_code(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the daemon does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        // SAFETY: asks for a descriptor of a child that has not been waited for, so that its number is its own.
+        let ended = unsafe { libc::syscall(libc::SYS_pidfd_open, self.child.id(), 0) } as i32;
+        assert!(ended >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: the descriptor was just made and nobody else has it.
+        let ended = unsafe { OwnedFd::from_raw_fd(ended) };
+        let mut wait = libc::pollfd {
+            fd: ended.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one entry, alive until the call returns.
+        let count = unsafe { libc::poll(&raw mut wait, 1, PATIENCE.as_millis() as i32) };
+        assert_eq!(count, 1, "the daemon does not end");
+        self.child.wait().unwrap().code()
     }
 }
 

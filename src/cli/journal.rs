@@ -1,0 +1,266 @@
+//! `clearway journal`: read a journal's files, offline or beside the switch that writes them.
+//!
+//! Nothing here takes the switch's lock or writes a byte.
+
+use std::collections::VecDeque;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::journal_event::{event_json, original_of, payment_of};
+use super::journal_report::{Progress, replay, stat, verify};
+use super::{CliError, Verdict};
+use crate::domain::PaymentId;
+use crate::journal::{Journal, JournalError, JournalFiles, Record};
+use crate::wire::RecordKind;
+
+/// How often `tail --follow` looks for more.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+
+/// Check, count, show and replay a journal; DIR is a switch's data directory or the journal in it
+#[derive(Args, Debug)]
+pub(super) struct JournalArgs {
+    #[command(subcommand)]
+    command: JournalCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum JournalCommand {
+    /// Check every record, on every core; exits 1 at damage, naming file and offset
+    #[command(after_help = "Example:\n  clearway journal verify data")]
+    Verify {
+        /// The data directory, or the journal in it
+        directory: PathBuf,
+        /// Write the result as JSON to this file, `-` for stdout
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Count records and bytes by kind, events a second, bytes a payment and a durable write
+    #[command(after_help = "Example:\n  clearway journal stat data --json -")]
+    Stat {
+        /// The data directory, or the journal in it
+        directory: PathBuf,
+        /// Write the figures as JSON to this file, `-` for stdout
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Print events as JSON lines
+    #[command(after_help = "Examples:\n  clearway journal dump data --from 1000 --to 1010\n  \
+                      clearway journal dump data --payment 20260204-517-3-987654321012\n  \
+                      clearway journal dump data --kind window")]
+    Dump {
+        /// The data directory, or the journal in it
+        directory: PathBuf,
+        /// The first event
+        #[arg(long, value_name = "EVENT", default_value_t = 1)]
+        from: u64,
+        /// The last event [default: the journal's last]
+        #[arg(long, value_name = "EVENT")]
+        to: Option<u64>,
+        /// Only events of this kind: genesis, participant, request, reply, not_sent, tick, restart or window
+        #[arg(long, value_name = "KIND", value_parser = event_kind)]
+        kind: Option<RecordKind>,
+        /// Only events about this payment, requests to refund it among them: date-originator-lane-serial
+        #[arg(long, value_name = "ID", value_parser = payment_id)]
+        payment: Option<PaymentId>,
+    },
+    /// Print the last events as JSON lines
+    #[command(after_help = "Example:\n  clearway journal tail data --events 20 --follow")]
+    Tail {
+        /// The data directory, or the journal in it
+        directory: PathBuf,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        events: usize,
+        /// Print further events once the running switch has stated in the journal that they are durable, until SIGINT;
+        /// the files are looked at ten times a second
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Rebuild the state and print its hash
+    #[command(
+        after_help = "Examples:\n  clearway journal replay data\n  clearway journal replay data --until 1000000 --json -"
+    )]
+    Replay {
+        /// The data directory, or the journal in it
+        directory: PathBuf,
+        /// The last event to apply [default: the journal's last]
+        #[arg(long, value_name = "EVENT")]
+        until: Option<u64>,
+        /// Write the result as JSON to this file, `-` for stdout
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
+    match &args.command {
+        JournalCommand::Verify { directory, json } => verify(&journal_in(directory)?, json.as_deref()),
+        JournalCommand::Stat { directory, json } => stat(&journal_in(directory)?, json.as_deref()),
+        JournalCommand::Dump {
+            directory,
+            from,
+            to,
+            kind,
+            payment,
+        } => dump(&journal_in(directory)?, *from..=to.unwrap_or(u64::MAX), |record| {
+            kind.is_none_or(|kind| record.kind == kind) && payment.is_none_or(|payment| is_about(record, payment))
+        }),
+        JournalCommand::Tail {
+            directory,
+            events,
+            follow,
+        } => tail(&journal_in(directory)?, *events, *follow),
+        JournalCommand::Replay { directory, until, json } => replay(&journal_in(directory)?, *until, json.as_deref()),
+    }
+}
+
+/// The journal that `directory` is or has.
+fn journal_in(directory: &Path) -> Result<PathBuf, CliError> {
+    [directory.to_owned(), directory.join("journal")]
+        .into_iter()
+        .find(|place| Journal::exists(place))
+        .ok_or_else(|| {
+            CliError::Usage(format!(
+                "{}: there is no journal here (no file 000000000000.seg in it or in its subdirectory journal); name a \
+                 switch's data directory",
+                directory.display()
+            ))
+        })
+}
+
+pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(format!("journal: {error}"))
+}
+
+fn dump(
+    journal: &Path,
+    events: std::ops::RangeInclusive<u64>,
+    wanted: impl Fn(&Record<'_>) -> bool,
+) -> Result<Verdict, CliError> {
+    let files = JournalFiles::open(journal).map_err(failed)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut progress = Progress::new();
+    for record in files.records() {
+        // What was read before damage is shown before the damage is told.
+        let record = record.or_else(|damage| flushed(&mut out).and(Err(failed(damage))))?;
+        if record.number > *events.end() {
+            break;
+        }
+        if record.number % 1_000_000 == 0 {
+            progress.tell(|| format!("read to event {}", record.number));
+        }
+        if events.contains(&record.number) && wanted(&record) {
+            line(&mut out, &event_json(&record).to_string())?;
+        }
+    }
+    flushed(&mut out)?;
+    Ok(Verdict::Well)
+}
+
+fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    if follow {
+        signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)).map_err(failed)?;
+    }
+    let mut files = JournalFiles::open(journal).map_err(failed)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut last = VecDeque::with_capacity(count.min(4096));
+    // Each with the position behind it: none below the watermark can be taken back.
+    let mut pending: VecDeque<(u64, String)> = VecDeque::new();
+    let mut progress = Progress::new();
+    let mut walk = files.walk();
+    for walked in walk.by_ref() {
+        let record = walked.map_err(failed)?.record;
+        if record.number % 1_000_000 == 0 {
+            progress.tell(|| format!("read to event {}", record.number));
+        }
+        if record.kind.is_event() {
+            last.push_back(record);
+            if last.len() > count {
+                last.pop_front();
+            }
+        }
+    }
+    let mut end = walk.end();
+    pending.extend(last.iter().map(shown));
+    if !follow {
+        for (_, text) in &pending {
+            line(&mut out, text)?;
+        }
+        flushed(&mut out)?;
+        return Ok(Verdict::Well);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let durable = pending.partition_point(|(behind, _)| *behind <= end.watermark());
+        for (_, text) in pending.drain(..durable) {
+            line(&mut out, &text)?;
+        }
+        flushed(&mut out)?;
+        std::thread::sleep(FOLLOW_EVERY);
+        files.map_new_segments().map_err(failed)?;
+        let mut walk = files.walk_from(end);
+        for walked in walk.by_ref() {
+            let record = walked.map_err(failed)?.record;
+            if record.kind.is_event() {
+                pending.push_back(shown(&record));
+            }
+        }
+        end = walk.end();
+    }
+    Ok(Verdict::Well)
+}
+
+fn shown(record: &Record<'_>) -> (u64, String) {
+    let behind = record.position + record.payload.len() as u64;
+    (behind, event_json(record).to_string())
+}
+
+fn line(out: &mut impl Write, text: &str) -> Result<(), CliError> {
+    writeln!(out, "{text}").map_err(unwritten)
+}
+
+fn flushed(out: &mut impl Write) -> Result<(), CliError> {
+    out.flush().map_err(unwritten)
+}
+
+fn unwritten(error: std::io::Error) -> CliError {
+    CliError::Output {
+        place: "stdout".to_owned(),
+        error,
+    }
+}
+
+fn is_about(record: &Record<'_>, payment: PaymentId) -> bool {
+    payment_of(record) == Some(payment) || original_of(record) == Some(payment)
+}
+
+fn event_kind(name: &str) -> Result<RecordKind, String> {
+    let mut events = RecordKind::ALL.into_iter().filter(|kind| kind.is_event());
+    events
+        .clone()
+        .find(|kind| kind.name() == name)
+        .ok_or_else(|| match events.next() {
+            Some(first) => events.fold(format!("the kinds are {}", first.name()), |text, kind| {
+                format!("{text}, {}", kind.name())
+            }),
+            None => String::new(),
+        })
+}
+
+fn payment_id(text: &str) -> Result<PaymentId, String> {
+    PaymentId::parse(text)
+        .ok_or_else(|| "a payment is written date-originator-lane-serial, as in 20260204-517-3-987654321012".to_owned())
+}
+
+/// True when the error is what a check is there to find.
+pub(super) const fn is_finding(error: &JournalError) -> bool {
+    matches!(
+        error,
+        JournalError::Damaged { .. } | JournalError::SegmentForeign { .. } | JournalError::SegmentMissing { .. }
+    )
+}
