@@ -145,8 +145,11 @@ impl Engine {
     /// # Errors
     /// The host has no such memory to give.
     pub fn with_room_for(payments: usize) -> std::io::Result<Self> {
+        let mut index = DuplicateIndex::new();
+        index.reserve(payments)?;
         Ok(Self {
             payments: ChunkedTable::with_capacity(payments, false)?,
+            index,
             ..Self::new()
         })
     }
@@ -259,7 +262,7 @@ impl Engine {
 
     /// The payment with this id.
     pub(super) fn find(&self, id: PaymentId) -> Option<(PaymentSlot, &PaymentRecord)> {
-        let slot = self.index.find(id, |slot| self.payments[slot.index()].id == id)?;
+        let slot = self.index.find(id)?;
         Some((slot, &self.payments[slot.index()]))
     }
 
