@@ -404,15 +404,14 @@ fn a_journal_of_another_version_of_the_rules_is_refused_with_what_to_do() {
     let switch = start_switch(data.path(), &directory, BackendChoice::Auto, StartOptions::default());
     eventually("its first events are applied", || switch.status()["ready"] == true);
     switch.shutdown().unwrap();
-    directory.scheme.rules_version = 2;
-    directory.scheme.residency_bytes = 4 << 20;
+    directory.scheme.rules_version = 3;
     let again = || {
         let settings = settings(data.path(), BackendChoice::Auto);
         clearway::switch::start(settings, directory.clone(), profile(), StartOptions::default())
     };
     for _ in 0..2 {
         let told = again().expect_err("the rules are other").to_string();
-        for part in ["version 1", "applies version 2", "new data directory", "journal"] {
+        for part in ["version 1", "applies version 3", "new data directory", "journal"] {
             assert!(told.contains(part), "{part} is missing in {told:?}");
         }
     }

@@ -96,7 +96,7 @@ impl Auditor {
                     self.window(number, time, &event);
                 }
             }
-            RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
+            RecordKind::Finding | RecordKind::DaySealed | RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
         }
     }
 

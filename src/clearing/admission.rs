@@ -14,8 +14,7 @@ impl Engine {
         let request: &RequestEvent = bytemuck::from_bytes(event.payload);
         let body = &request.body;
         let digest = content_digest(event.payload);
-        let payments = &self.payments;
-        if let Some(slot) = self.index.find(body.id, |slot| payments[slot.index()].id == body.id) {
+        if let Some(slot) = self.index.find(body.id) {
             self.repeated(slot, digest, request.link(), out);
             return;
         }

@@ -1,88 +1,192 @@
 //! The duplicate index: payment id → slot. Derived data, not part of the state hash.
 //!
-//! 4,096 shards that grow one at a time, each entry eight bytes (slot and 32 bits of hash), so that growth rehashes
-//! without touching a payment record and never pauses the engine for longer than one small shard takes.
+//! One partition for each date, originator and lane that is in use, so that an entry is the full serial and the slot,
+//! twelve bytes: an answer is exact and reads no payment record. A partition grows in place by an eighth, a few entries
+//! an insert, so that no insert waits for a table to be copied and the memory stays below 16 bytes an id. A sealed day is
+//! dropped whole, and its memory serves the next.
+
+use std::io;
 
 use hashbrown::HashTable;
 
-use crate::domain::{PaymentId, PaymentSlot};
-
-const SHARD_BITS: u32 = 12;
+use super::partition::{Partition, Pool};
+use crate::domain::{BusinessDate, PaymentId, PaymentSlot};
 
 /// Payment id → slot.
-#[derive(Debug)]
-pub(super) struct DuplicateIndex {
-    shards: Box<[HashTable<Entry>]>,
+#[derive(Debug, Default)]
+pub struct DuplicateIndex {
+    partitions: Vec<Partition>,
+    /// An id's high half → its partition.
+    directory: HashTable<(u64, u32)>,
+    pool: Pool,
+    length: usize,
 }
 
+/// The ids of one date, originator and lane, as a snapshot writes them.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    slot: u32,
-    tag: u32,
-}
+pub struct IndexedLane<'a>(&'a Partition);
 
-impl Entry {
-    fn table_hash(tag: u32) -> u64 {
-        u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+impl IndexedLane<'_> {
+    /// The high half of its ids: date, originator, lane.
+    #[must_use]
+    pub fn high(&self) -> u64 {
+        self.0.key()
+    }
+
+    /// How many ids there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: a lane is there from its first id on.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Serials and slots, in the order that [`DuplicateIndex::restore`] takes without searching.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, PaymentSlot)> + '_ {
+        self.0.entries()
     }
 }
 
 impl DuplicateIndex {
-    pub(super) fn new() -> Self {
-        Self {
-            shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(),
+    /// An empty index.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Maps and faults in memory for so many more ids, so that none is asked of the host while payments flow.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn reserve(&mut self, ids: usize) -> io::Result<()> {
+        self.pool.reserve(ids + ids * 5 / 16)
+    }
+
+    /// The slot of `id`.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, id: PaymentId) -> Option<PaymentSlot> {
+        self.partition(id.high)?.find(id.low)
+    }
+
+    /// Asks for the cache line that [`DuplicateIndex::find`] of `id` reads first.
+    #[inline]
+    pub fn prefetch(&self, id: PaymentId) {
+        if let Some(partition) = self.partition(id.high) {
+            partition.prefetch(id.low);
         }
-    }
-
-    #[inline]
-    fn hash(id: PaymentId) -> (usize, u32) {
-        let product = u128::from(id.high ^ 0xA076_1D64_78BD_642F) * u128::from(id.low ^ 0xE703_7ED1_A0B4_28DB);
-        let folded = (product as u64 ^ (product >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((folded >> (64 - SHARD_BITS)) as usize, (folded >> 16) as u32)
-    }
-
-    /// The slot of `id`; `matches` tells whether the payment in a slot really has it.
-    #[inline]
-    pub(super) fn find(&self, id: PaymentId, matches: impl Fn(PaymentSlot) -> bool) -> Option<PaymentSlot> {
-        let (shard, tag) = Self::hash(id);
-        self.shards[shard]
-            .find(Entry::table_hash(tag), |e| e.tag == tag && matches(PaymentSlot(e.slot)))
-            .map(|e| PaymentSlot(e.slot))
     }
 
     /// Adds an id that is not in the index.
+    ///
+    /// # Panics
+    /// When the host has no memory left to give.
     #[inline]
-    pub(super) fn insert(&mut self, id: PaymentId, slot: PaymentSlot) {
-        let (shard, tag) = Self::hash(id);
-        let entry = Entry { slot: slot.0, tag };
-        self.shards[shard].insert_unique(Entry::table_hash(tag), entry, |e| Entry::table_hash(e.tag));
+    pub fn insert(&mut self, id: PaymentId, slot: PaymentSlot) {
+        debug_assert!(slot != PaymentSlot::NONE && self.find(id).is_none());
+        let number = match self.number(id.high) {
+            Some(number) => number,
+            None => self.add(Partition::new(id.high)),
+        };
+        self.partitions[number].insert(id.low, slot, &mut self.pool);
+        self.length += 1;
     }
+
+    /// Forgets all ids of `date`; their memory serves later ones. Returns how many there were.
+    pub fn drop_date(&mut self, date: BusinessDate) -> usize {
+        let of_date = |partition: &mut Partition| partition.key() >> 32 == u64::from(date.0);
+        let mut dropped = 0;
+        for partition in self.partitions.extract_if(.., of_date) {
+            dropped += partition.len();
+            self.pool.give_back(partition.into_pieces());
+        }
+        self.directory.clear();
+        for (number, partition) in self.partitions.iter().enumerate() {
+            let key = partition.key();
+            let entry = (key, number as u32);
+            self.directory
+                .insert_unique(spread(key), entry, |&(key, _)| spread(key));
+        }
+        self.length -= dropped;
+        dropped
+    }
+
+    /// How many ids there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Bytes of memory that hold the ids: all but what [`DuplicateIndex::free_bytes`] says.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let lanes: usize = self.partitions.iter().map(Partition::bytes).sum();
+        let heads = self.partitions.capacity() * size_of::<Partition>() + self.directory.allocation_size();
+        size_of::<Self>() + lanes + heads
+    }
+
+    /// Bytes mapped ahead or given back by a dropped day: the next ids' memory.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.pool.free_bytes()
+    }
+
+    /// The ids, lane by lane in the order of date, originator and lane.
+    pub fn partitions(&self) -> impl Iterator<Item = IndexedLane<'_>> {
+        let mut lanes: Vec<_> = self.partitions.iter().map(IndexedLane).collect();
+        lanes.sort_unstable_by_key(IndexedLane::high);
+        lanes.into_iter()
+    }
+
+    /// Takes a lane from a snapshot: `count` ids with this high half, none of them in the index and no id of that lane
+    /// either. Linear when they come in the order [`IndexedLane::entries`] gave them, right in any.
+    ///
+    /// # Panics
+    /// When the lane is there already, or the host has no memory left to give.
+    pub fn restore(&mut self, high: u64, count: usize, entries: impl Iterator<Item = (u64, PaymentSlot)>) {
+        assert!(self.number(high).is_none(), "lane {high:#018x} was restored twice");
+        let partition = Partition::restored(high, count, entries, &mut self.pool);
+        self.length += partition.len();
+        self.add(partition);
+    }
+
+    #[inline]
+    fn number(&self, key: u64) -> Option<usize> {
+        self.directory
+            .find(spread(key), |entry| entry.0 == key)
+            .map(|entry| entry.1 as usize)
+    }
+
+    #[inline]
+    fn partition(&self, key: u64) -> Option<&Partition> {
+        self.number(key).map(|number| &self.partitions[number])
+    }
+
+    fn add(&mut self, partition: Partition) -> usize {
+        let number = self.partitions.len();
+        let key = partition.key();
+        self.directory
+            .insert_unique(spread(key), (key, number as u32), |&(key, _)| spread(key));
+        self.partitions.push(partition);
+        number
+    }
+}
+
+#[inline]
+fn spread(key: u64) -> u64 {
+    (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{BusinessDate, ParticipantIndex};
-
-    #[test]
-    fn every_id_is_found_and_no_other() {
-        let id = |n: u64| {
-            let originator = ParticipantIndex((n % 115) as u16);
-            PaymentId::new(BusinessDate(20_260_204), originator, (n % 3) as u16, n / 7)
-        };
-        let mut index = DuplicateIndex::new();
-        let mut ids = Vec::new();
-        for n in 0..100_000 {
-            let slot = PaymentSlot(ids.len() as u32);
-            if index.find(id(n), |s| ids[s.index()] == id(n)).is_none() {
-                ids.push(id(n));
-                index.insert(id(n), slot);
-            }
-        }
-        for (slot, &id) in ids.iter().enumerate() {
-            assert_eq!(index.find(id, |s| ids[s.index()] == id), Some(PaymentSlot(slot as u32)));
-        }
-        let absent = id(10_000_000);
-        assert_eq!(index.find(absent, |s| ids[s.index()] == absent), None);
-    }
-}
+#[path = "duplicates_tests.rs"]
+mod tests;

@@ -17,7 +17,7 @@ use crate::domain::{
     Currency, ParticipantTerms, PaymentId, PaymentSlot, Position, Role, SchemeTerms, UtcNanos, WindowId,
 };
 use crate::memory::ChunkedTable;
-use crate::wire::{Effect, RecordKind};
+use crate::wire::{Effect, RecordKind, RegisterEntry, WordEntry};
 
 /// One event as it stands in the journal.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,17 @@ pub trait Outlet {
     fn listens(&self) -> bool {
         true
     }
+
+    /// True when a register is kept from this engine's events: [`Outlet::registered`] and [`Outlet::worded`] are called.
+    fn keeps_register(&self) -> bool {
+        false
+    }
+
+    /// Takes a payment that has just become final; its words follow.
+    fn registered(&mut self, _entry: &RegisterEntry) {}
+
+    /// Takes a word that was just given its number.
+    fn worded(&mut self, _word: &WordEntry) {}
 }
 
 impl Outlet for Vec<Effect> {
@@ -145,8 +156,11 @@ impl Engine {
     /// # Errors
     /// The host has no such memory to give.
     pub fn with_room_for(payments: usize) -> std::io::Result<Self> {
+        let mut index = DuplicateIndex::new();
+        index.reserve(payments)?;
         Ok(Self {
             payments: ChunkedTable::with_capacity(payments, false)?,
+            index,
             ..Self::new()
         })
     }
@@ -184,6 +198,7 @@ impl Engine {
             RecordKind::Tick => {}
             RecordKind::Window => self.window(event),
             RecordKind::Restart => self.restart(event.time, out),
+            RecordKind::Finding | RecordKind::DaySealed => {}
             RecordKind::Genesis => self.genesis(event),
             RecordKind::Participant => self.participant(event),
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {:?}", event.kind),
@@ -259,7 +274,7 @@ impl Engine {
 
     /// The payment with this id.
     pub(super) fn find(&self, id: PaymentId) -> Option<(PaymentSlot, &PaymentRecord)> {
-        let slot = self.index.find(id, |slot| self.payments[slot.index()].id == id)?;
+        let slot = self.index.find(id)?;
         Some((slot, &self.payments[slot.index()]))
     }
 

@@ -16,6 +16,7 @@ mod figures;
 mod ladder;
 mod outbox;
 mod participant;
+mod partition;
 mod payment;
 mod query;
 mod refund;
@@ -28,6 +29,7 @@ mod tests;
 mod timer;
 mod window;
 
+pub use duplicates::{DuplicateIndex, IndexedLane};
 pub use engine::{Breach, Engine, Event, Outlet};
 pub use exception::{ExceptionItem, ExceptionKind};
 pub use figures::{Figures, Success};

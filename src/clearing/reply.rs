@@ -15,7 +15,7 @@ impl Engine {
         let reply: &ReplyEvent = bytemuck::from_bytes(event.payload);
         let body = &reply.body;
         let payments = &self.payments;
-        let found = self.index.find(body.id, |slot| payments[slot.index()].id == body.id);
+        let found = self.index.find(body.id);
         let entitled = found.filter(|slot| {
             let payment = &payments[slot.index()];
             payment.responder.0 == reply.sender
@@ -108,11 +108,7 @@ impl Engine {
 
     pub(super) fn not_sent<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let not_sent: &NotSentEvent = bytemuck::from_bytes(event.payload);
-        let payments = &self.payments;
-        let Some(slot) = self
-            .index
-            .find(not_sent.id, |slot| payments[slot.index()].id == not_sent.id)
-        else {
+        let Some(slot) = self.index.find(not_sent.id) else {
             return;
         };
         if self.payments[slot.index()].is_open() {

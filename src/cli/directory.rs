@@ -173,7 +173,8 @@ fn entry_json(entry: &DirectoryEntry) -> Value {
 pub(super) fn scheme_json(terms: &SchemeTerms) -> Value {
     json!({
         "rules_version": terms.rules_version,
-        "residency_bytes": terms.residency_bytes,
+        "resident_payments": terms.resident_payments,
+        "parked_max": terms.parked_max,
         "maximum_minor": terms.maximum_minor,
         "refund_days": terms.refund_days,
         "currencies": terms.currencies.iter().filter(|currency| **currency != 0).collect::<Vec<_>>(),

@@ -6,7 +6,8 @@ use super::directory::{scheme_json, terms_json};
 use crate::domain::{BindStep, Code, Kind, LinkId, PaymentId, Scene, SchemeTerms};
 use crate::journal::Record;
 use crate::wire::{
-    NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction, WindowEvent,
+    DaySealedEvent, FindingEvent, NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyEvent, ReplyOutcome,
+    RequestEvent, WindowAction, WindowEvent,
 };
 
 /// The event with its payload's fields. A payload of another length than its kind has is shown as hex.
@@ -23,6 +24,8 @@ pub(super) fn event_json(record: &Record<'_>) -> Value {
         RecordKind::Reply => read(record).map(reply),
         RecordKind::NotSent => read(record).map(not_sent),
         RecordKind::Window => read(record).map(window),
+        RecordKind::Finding => read(record).map(finding),
+        RecordKind::DaySealed => read(record).map(day_sealed),
         RecordKind::Tick | RecordKind::Restart => record.payload.is_empty().then(|| json!({})),
         RecordKind::Group | RecordKind::Pad => None,
     };
@@ -41,11 +44,13 @@ pub(super) fn payment_of(record: &Record<'_>) -> Option<PaymentId> {
         RecordKind::Request => read::<RequestEvent>(record).map(|event| event.body.id),
         RecordKind::Reply => read::<ReplyEvent>(record).map(|event| event.body.id),
         RecordKind::NotSent => read::<NotSentEvent>(record).map(|event| event.id),
+        RecordKind::Finding => read::<FindingEvent>(record).map(|event| event.id),
         RecordKind::Genesis
         | RecordKind::Participant
         | RecordKind::Tick
         | RecordKind::Restart
         | RecordKind::Window
+        | RecordKind::DaySealed
         | RecordKind::Group
         | RecordKind::Pad => None,
     }
@@ -144,6 +149,30 @@ fn reply(event: ReplyEvent) -> Value {
 
 fn not_sent(event: NotSentEvent) -> Value {
     json!({"payment": event.id.to_string(), "code": event.code, "meaning": meaning(event.code)})
+}
+
+fn finding(event: FindingEvent) -> Value {
+    let mut fields = json!({"asked_by_event": event.event, "payment": event.id.to_string(), "found": event.found == 1});
+    if event.found == 1 {
+        let entry = &event.entry;
+        fields["entry"] = json!({
+            "amount_minor": entry.amount_minor,
+            "currency": entry.currency,
+            "kind": entry.kind,
+            "responder": entry.responder.0,
+            "state": entry.state,
+            "code": entry.code,
+            "position": entry.position,
+            "accepted_ns": entry.accepted_ns,
+            "final_ns": entry.final_ns,
+            "window": entry.window.to_string(),
+        });
+    }
+    fields
+}
+
+fn day_sealed(event: DaySealedEvent) -> Value {
+    json!({"date": event.date.to_string()})
 }
 
 fn window(event: WindowEvent) -> Value {

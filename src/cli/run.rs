@@ -51,7 +51,6 @@ fn prepare(args: &RunArgs) -> Result<Prepared, ConfigError> {
     let mut settings = Settings::load(&args.config)?;
     let directory = Directory::load(&settings.directory)?;
     let mut profile = Profile::load(&settings.profile)?;
-    profile.check_residency(&directory.scheme)?;
     profile.check_connections(settings.links.max)?;
     let host = Host::read();
     for message in profile.fit_to_cores(&host.cores) {

@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::credential::from_hex;
 use super::directory::{Directory, DirectoryEntry};
 use super::fault::ConfigError;
+use super::profile::power_of_two;
 use super::section::{Placed, Section, read_toml};
 use crate::domain::{
     CurrencyTerms, Kind, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
@@ -36,8 +37,6 @@ pub(super) const SUSPENSIONS: [(&str, u8); 2] = [
 
 /// Indices are 16 bits wide, and the last is never given.
 const PARTICIPANTS_MAX: usize = u16::MAX as usize;
-
-pub(super) const MIB: u64 = 1 << 20;
 
 /// What a participant may take from `[defaults]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,7 +83,8 @@ pub(super) fn default_scheme() -> SchemeTerms {
     SchemeTerms {
         rules_version: SchemeTerms::RULES_VERSION,
         participant_count: 0,
-        residency_bytes: 64 * MIB,
+        resident_payments: 4 << 20,
+        parked_max: 1_024,
         // One million yuan.
         maximum_minor: 100_000_000,
         refund_days: 90,
@@ -134,7 +134,10 @@ fn read_scheme(root: &Section<'_, '_>) -> SchemeTerms {
     };
     let version = u64::from(SchemeTerms::RULES_VERSION);
     scheme.rules_version = section.integer_or("rules_version", version..=version, version) as u32;
-    scheme.residency_bytes = section.integer_or("residency_mib", 1..=65_536, scheme.residency_bytes / MIB) * MIB;
+    let resident = u64::from(scheme.resident_payments);
+    let most = SchemeTerms::RESIDENT_PAYMENTS_MAX.into();
+    scheme.resident_payments = power_of_two(&section, "resident_payments", 1..=most, resident) as u32;
+    scheme.parked_max = section.integer_or("parked_max", 0..=65_536, scheme.parked_max.into()) as u32;
     scheme.maximum_minor = section.integer_or("maximum_minor", 1..=u64::MAX >> 1, scheme.maximum_minor);
     scheme.refund_days = section.integer_or("refund_days", 0..=366, scheme.refund_days.into()) as u32;
     if let Some(currencies) = section.words("currencies", &CURRENCIES) {

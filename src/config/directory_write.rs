@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::credential::to_hex;
 use super::directory::{Directory, DirectoryEntry};
-use super::directory_toml::{CURRENCIES, Defaults, MIB, ROLES, SUSPENSIONS};
+use super::directory_toml::{CURRENCIES, Defaults, ROLES, SUSPENSIONS};
 use crate::domain::{Kind, MILLISECOND};
 
 /// Writes the file form. What the first participant states becomes `[defaults]`; the others state what differs.
@@ -22,9 +22,10 @@ pub(super) fn write(directory: &Directory) -> String {
         .collect();
     let _ = writeln!(
         out,
-        "[scheme]\nrules_version = {}\nresidency_mib = {}\nmaximum_minor = {}\nrefund_days = {}\ncurrencies = [{}]",
+        "[scheme]\nrules_version = {}\nresident_payments = {}\nparked_max = {}\nmaximum_minor = {}\nrefund_days = {}\ncurrencies = [{}]",
         scheme.rules_version,
-        scheme.residency_bytes / MIB,
+        scheme.resident_payments,
+        scheme.parked_max,
         scheme.maximum_minor,
         scheme.refund_days,
         currencies.join(", ")

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::fault::{ConfigError, read_file};
 use super::section::{Section, read_toml};
 use crate::agent::{IdleStrategy, ScheduleClass};
-use crate::domain::SchemeTerms;
 use crate::io::DriverOptions;
 
 /// The profiles that are part of the binary: name and text.
@@ -212,27 +211,6 @@ impl Profile {
             self.name, self.link_agents, self.driver.connections_max
         )))
     }
-
-    /// Checks that the live tail holds what the scheme's residency bound asks for.
-    ///
-    /// # Errors
-    /// When the ring is smaller than R plus one segment.
-    pub fn check_residency(&self, scheme: &SchemeTerms) -> Result<(), ConfigError> {
-        let needed = scheme.residency_bytes + self.journal.segment_bytes;
-        if self.journal.ring_bytes >= needed {
-            return Ok(());
-        }
-        Err(ConfigError::Unfit(format!(
-            "profile {}: journal ring_mib = {} is less than the directory's residency_mib = {} plus one segment of {} MiB; \
-             set ring_mib to at least {}, or residency_mib to at most {}",
-            self.name,
-            self.journal.ring_bytes / MIB,
-            scheme.residency_bytes / MIB,
-            self.journal.segment_bytes / MIB,
-            (needed.next_power_of_two()) / MIB,
-            self.journal.ring_bytes.saturating_sub(self.journal.segment_bytes) / MIB,
-        )))
-    }
 }
 
 const MIB: u64 = 1 << 20;
@@ -421,7 +399,7 @@ fn read_journal(root: &Section<'_, '_>) -> JournalPlan {
     plan
 }
 
-fn power_of_two(
+pub(super) fn power_of_two(
     section: &Section<'_, '_>,
     key: &'static str,
     range: std::ops::RangeInclusive<u64>,
@@ -511,19 +489,5 @@ mod tests {
             .expect_err("1000 is no power of two")
             .to_string();
         assert!(error.contains("write 512 or 1024"), "{error}");
-    }
-
-    #[test]
-    fn a_residency_bound_beyond_the_ring_is_refused_with_what_to_do() {
-        let profile = Profile::load("small-vm").expect("a built-in profile");
-        let mut scheme: SchemeTerms = bytemuck::Zeroable::zeroed();
-        scheme.residency_bytes = 64 * MIB;
-        assert!(profile.check_residency(&scheme).is_ok());
-        scheme.residency_bytes = 65 * MIB;
-        let error = profile
-            .check_residency(&scheme)
-            .expect_err("beyond the ring")
-            .to_string();
-        assert!(error.contains("residency_mib to at most 64"), "{error}");
     }
 }

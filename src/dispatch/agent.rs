@@ -34,6 +34,8 @@ pub struct DispatchCounters {
     pub returned: AtomicU64,
     /// Words for which no link was there; they are told again at Establish.
     pub words_held: AtomicU64,
+    /// Events that wait for a register, of which there is none: the directory's `resident_payments` is too small.
+    pub look_ups: AtomicU64,
 }
 
 /// What dispatch is made of.
@@ -184,6 +186,7 @@ impl Dispatch {
                 }
                 Effect::Frame(frame) => self.frame(frame),
                 Effect::Release { slot } => self.release(slot),
+                Effect::LookUp(_) => bump(&self.parts.counters.look_ups, 1),
                 Effect::Cut { link, code } => {
                     if self.links.get_mut(link).is_some() {
                         self.push(link, OutboundKind::Cut { code });

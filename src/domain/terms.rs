@@ -90,8 +90,10 @@ pub struct SchemeTerms {
     pub rules_version: u32,
     /// How many Participant events follow.
     pub participant_count: u32,
-    /// R: how far back the engine may read a record, bytes.
-    pub residency_bytes: u64,
+    /// R: how many payments the engine holds; a power of two. Final ones beyond it are in the register alone.
+    pub resident_payments: u32,
+    /// Events of one participant that may wait for the register at a time.
+    pub parked_max: u32,
     /// The largest amount of one payment, minor units.
     pub maximum_minor: u64,
     /// How many days back a Debit may be refunded.
@@ -106,7 +108,10 @@ const _: () = assert!(size_of::<SchemeTerms>() == 64);
 
 impl SchemeTerms {
     /// The version of the rules that this switch applies.
-    pub const RULES_VERSION: u32 = 2;
+    pub const RULES_VERSION: u32 = 3;
+
+    /// The most payments an engine may hold.
+    pub const RESIDENT_PAYMENTS_MAX: u32 = 1 << 28;
 }
 
 impl ParticipantTerms {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytemuck::NoUninit;
+
 use crate::agent::{Agent, AgentError, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
-use crate::domain::{Code, MILLISECOND, PaymentId, UtcNanos};
+use crate::domain::{MILLISECOND, UtcNanos};
 use crate::io::BufferShare;
 use crate::journal::{Appender, Full};
 use crate::wire::{
     FrameRun, Intake, IntakeStamp, NotSentEvent, PaymentRequest, RecordKind, Reply, ReplyEvent, RequestEvent,
-    WindowEvent,
 };
 
 /// Frames taken per duty cycle and ring, so that no loop keeps others from their turn for long.
@@ -117,7 +118,9 @@ impl Sequencer {
             if self.held_request.is_none() {
                 match self.parts.requests.pop() {
                     Some(Intake::Frames(run)) => self.held_request = Some(run),
-                    Some(Intake::NotSent { .. } | Intake::Window(_)) => unreachable!("requests alone push back"),
+                    Some(Intake::NotSent { .. } | Intake::Window(_) | Intake::DaySealed(_)) => {
+                        unreachable!("requests alone push back")
+                    }
                     None => break,
                 }
             }
@@ -145,14 +148,19 @@ impl Sequencer {
                 let (done, rest) = self.append_frames(run);
                 (done, rest.map(Intake::Frames))
             }
-            Intake::NotSent { id, code } => match self.append_not_sent(id, code) {
-                Ok(()) => (1, None),
-                Err(Full) => (0, Some(intake)),
-            },
-            Intake::Window(event) => match self.append_window(&event) {
-                Ok(()) => (1, None),
-                Err(Full) => (0, Some(intake)),
-            },
+            Intake::NotSent { id, code } => {
+                self.append_other(RecordKind::NotSent, &NotSentEvent::new(id, code), intake)
+            }
+            Intake::Window(event) => self.append_other(RecordKind::Window, &event, intake),
+            Intake::DaySealed(event) => self.append_other(RecordKind::DaySealed, &event, intake),
+        }
+    }
+
+    fn append_other<E: NoUninit>(&mut self, kind: RecordKind, event: &E, intake: Intake) -> (usize, Option<Intake>) {
+        let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(event));
+        match self.parts.appender.append(kind, self.time, size_of::<E>(), write) {
+            Ok(_) => (1, None),
+            Err(Full) => (0, Some(intake)),
         }
     }
 
@@ -189,23 +197,6 @@ impl Sequencer {
                 ..run
             }),
         )
-    }
-
-    fn append_not_sent(&mut self, id: PaymentId, code: Code) -> Result<(), Full> {
-        let event = NotSentEvent::new(id, code);
-        let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(&event));
-        self.parts
-            .appender
-            .append(RecordKind::NotSent, self.time, size_of::<NotSentEvent>(), write)
-            .map(|_| ())
-    }
-
-    fn append_window(&mut self, event: &WindowEvent) -> Result<(), Full> {
-        let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(event));
-        self.parts
-            .appender
-            .append(RecordKind::Window, self.time, size_of::<WindowEvent>(), write)
-            .map(|_| ())
     }
 
     /// Journals that time has passed, when a timer is due and nothing else said so.

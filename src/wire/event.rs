@@ -27,6 +27,10 @@ pub enum RecordKind {
     Restart = 7,
     /// A window opens, closes or settles ([`WindowEvent`]).
     Window = 8,
+    /// What the register knows of a payment, for the event that waits for it ([`super::FindingEvent`]).
+    Finding = 9,
+    /// All payments up to a date are final and in the register ([`super::DaySealedEvent`]).
+    DaySealed = 10,
     /// Not an event: what was durable when this write was issued ([`GroupEvent`]).
     Group = 32,
     /// Not an event: fills a segment's end.
@@ -46,6 +50,8 @@ impl RecordKind {
             6 => Some(Self::Tick),
             7 => Some(Self::Restart),
             8 => Some(Self::Window),
+            9 => Some(Self::Finding),
+            10 => Some(Self::DaySealed),
             32 => Some(Self::Group),
             33 => Some(Self::Pad),
             _ => None,
@@ -53,7 +59,7 @@ impl RecordKind {
     }
 
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Genesis,
         Self::Participant,
         Self::Request,
@@ -62,6 +68,8 @@ impl RecordKind {
         Self::Tick,
         Self::Restart,
         Self::Window,
+        Self::Finding,
+        Self::DaySealed,
         Self::Group,
         Self::Pad,
     ];
@@ -78,6 +86,8 @@ impl RecordKind {
             Self::Tick => "tick",
             Self::Restart => "restart",
             Self::Window => "window",
+            Self::Finding => "finding",
+            Self::DaySealed => "day_sealed",
             Self::Group => "group",
             Self::Pad => "pad",
         }

@@ -3,6 +3,7 @@
 use super::event::WindowEvent;
 use super::frame::{Frame, Template};
 use super::payment::StatusRequest;
+use super::register::{DaySealedEvent, LookUp};
 use super::session::TerminateCode;
 use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 
@@ -46,6 +47,8 @@ pub enum Intake {
     },
     /// A window opens, closes or settles.
     Window(WindowEvent),
+    /// A day's payments are final and in the register. (Findings have a ring of their own: they are larger.)
+    DaySealed(DaySealedEvent),
 }
 
 /// Clearing → dispatch.
@@ -71,6 +74,8 @@ pub enum Effect {
         /// The payment's slot.
         slot: PaymentSlot,
     },
+    /// An event waits for what the register knows of a payment.
+    LookUp(LookUp),
     /// A link broke the rules.
     Cut {
         /// The link.

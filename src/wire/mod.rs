@@ -7,6 +7,7 @@ mod event;
 mod frame;
 mod handoff;
 mod payment;
+mod register;
 mod session;
 
 pub use event::{
@@ -23,6 +24,7 @@ pub use payment::{
     Answer, AnswerFlags, FinalNotice, Inquiry, InquiryAnswer, PaymentBody, PaymentRequest, Regarding, Reply, ReplyBody,
     ReplyOutcome, RequestFlags, Reversal, StatusRequest, content_digest,
 };
+pub use register::{DaySealedEvent, FindingEvent, LookUp, RegisterEntry, WordEntry, WordKind, unknown_payment};
 pub use session::{
     Credit, Establish, EstablishmentAck, EstablishmentReject, Negotiate, NegotiationReject, NegotiationResponse,
     Retransmission, RetransmitRequest, Sequence, Terminate, TerminateCode,

@@ -181,7 +181,7 @@ impl Ledgers {
                     Template::StatusRequest => {}
                     other => panic!("the engine does not send {other:?}"),
                 },
-                Effect::Cut { .. } => {}
+                Effect::LookUp(_) | Effect::Cut { .. } => {}
             }
         }
     }
@@ -406,13 +406,13 @@ fn check_headroom(before: &LedgerSnapshot, after: &LedgerSnapshot) {
 fn is_reversal_of(effect: &Effect, id: PaymentId) -> bool {
     match effect {
         Effect::Frame(frame) => frame.template == Template::Reversal && Reversal::read(&frame.bytes).id == id,
-        Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => false,
+        Effect::Forward { .. } | Effect::Release { .. } | Effect::LookUp(_) | Effect::Cut { .. } => false,
     }
 }
 
 fn is_answer_to(effect: &Effect, id: PaymentId) -> bool {
     match effect {
         Effect::Frame(frame) => frame.template == Template::Answer && Answer::read(&frame.bytes).id == id,
-        Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => false,
+        Effect::Forward { .. } | Effect::Release { .. } | Effect::LookUp(_) | Effect::Cut { .. } => false,
     }
 }

@@ -33,9 +33,8 @@ impl Installation {
     }
 
     /// These participants, and settings that `change` has had its way with.
-    pub fn of(mut directory: Directory, backend: BackendChoice, change: fn(&mut Settings)) -> Self {
+    pub fn of(directory: Directory, backend: BackendChoice, change: fn(&mut Settings)) -> Self {
         let root = tempfile::tempdir().unwrap();
-        directory.scheme.residency_bytes = 4 << 20;
         std::fs::write(root.path().join("directory.toml"), directory.to_toml()).unwrap();
         let profile = include_str!("../../hw-profiles/small-vm.toml")
             .replace("segment_mib = 64", "segment_mib = 4")

@@ -98,8 +98,7 @@ pub fn start_with_settings(
     profile: Profile,
     options: StartOptions,
 ) -> RunningSwitch {
-    let mut directory = directory.clone();
-    directory.scheme.residency_bytes = 4 << 20;
+    let directory = directory.clone();
     start(settings, directory, profile, options).expect("the switch starts")
 }
 

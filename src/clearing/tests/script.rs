@@ -38,6 +38,7 @@ pub(super) enum Said {
     Reversal { to: u16, word: u64, attempt: u8 },
     Notice { to: u16, code: u8, word: u64, flags: u8 },
     Release,
+    LookUp(u64),
     Cut(TerminateCode),
 }
 
@@ -351,7 +352,11 @@ impl Script {
     pub(super) fn last_notice(&self) -> FinalNotice {
         let notice = self.effects.iter().find_map(|effect| match effect {
             Effect::Frame(frame) if frame.template == Template::FinalNotice => Some(FinalNotice::read(&frame.bytes)),
-            Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => None,
+            Effect::Frame(_)
+            | Effect::Forward { .. }
+            | Effect::Release { .. }
+            | Effect::LookUp(_)
+            | Effect::Cut { .. } => None,
         });
         notice.expect("the last event made a notice")
     }
@@ -360,7 +365,11 @@ impl Script {
     pub(super) fn last_answer(&self) -> Answer {
         let answer = self.effects.iter().find_map(|effect| match effect {
             Effect::Frame(frame) if frame.template == Template::Answer => Some(Answer::read(&frame.bytes)),
-            Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::Cut { .. } => None,
+            Effect::Frame(_)
+            | Effect::Forward { .. }
+            | Effect::Release { .. }
+            | Effect::LookUp(_)
+            | Effect::Cut { .. } => None,
         });
         answer.expect("the last event was answered")
     }
@@ -386,6 +395,7 @@ fn said(effect: &Effect) -> Said {
     match effect {
         Effect::Forward { responder, .. } => Said::Forward(responder.0),
         Effect::Release { .. } => Said::Release,
+        Effect::LookUp(look_up) => Said::LookUp(look_up.id.serial()),
         Effect::Cut { link, code } => {
             assert_eq!(*link, BANK_LINK);
             Said::Cut(*code)

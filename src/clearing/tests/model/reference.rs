@@ -196,7 +196,7 @@ impl Model {
             RecordKind::Request => self.request(&pod_read_unaligned(payload), position),
             RecordKind::Reply => self.reply(&pod_read_unaligned(payload)),
             RecordKind::NotSent => self.not_sent(&pod_read_unaligned(payload)),
-            RecordKind::Tick => {}
+            RecordKind::Finding | RecordKind::DaySealed | RecordKind::Tick => {}
             RecordKind::Restart => self.restart(),
             RecordKind::Window => self.window(&pod_read_unaligned(payload)),
             RecordKind::Genesis => self.scheme = pod_read_unaligned(payload),

@@ -55,6 +55,10 @@ pub(super) enum Said {
     Release {
         id: PaymentId,
     },
+    LookUp {
+        event: u64,
+        id: PaymentId,
+    },
     Cut {
         link: LinkId,
         code: TerminateCode,
@@ -88,6 +92,10 @@ pub(super) fn said(effect: &Effect, forwarded: PaymentId, slots: &mut Vec<(u32, 
             Some((_, id)) => Ok(Said::Release { id: *id }),
             None => Err(format!("slot {} is released and was never given", slot.0)),
         },
+        Effect::LookUp(look_up) => Ok(Said::LookUp {
+            event: look_up.event,
+            id: look_up.id,
+        }),
         Effect::Cut { link, code } => Ok(Said::Cut {
             link: *link,
             code: *code,

@@ -165,6 +165,7 @@ impl Stage {
                 | Said::Status { .. }
                 | Said::Reversal { .. }
                 | Said::Release { .. }
+                | Said::LookUp { .. }
                 | Said::Cut { .. } => continue,
             };
             if word > 0 {
@@ -360,7 +361,11 @@ impl Stage {
                             reversal.0.raised_ns = now.0.raised_ns;
                         }
                     }
-                    Said::Forward { .. } | Said::Status { .. } | Said::Release { .. } | Said::Cut { .. } => {}
+                    Said::Forward { .. }
+                    | Said::Status { .. }
+                    | Said::Release { .. }
+                    | Said::LookUp { .. }
+                    | Said::Cut { .. } => {}
                 }
                 agree(&format_args!("word {word} to {to} again"), &again, &Some(first))?;
             }
