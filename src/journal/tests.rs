@@ -3,6 +3,7 @@
 mod after_a_crash;
 mod live;
 mod model;
+mod reader;
 mod verified;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ pub(super) fn options(directory: &Path) -> JournalOptions {
         lock_memory: false,
         prepared_segments: 2,
         link_agents: 1,
+        start: None,
         gate: None,
     }
 }
