@@ -31,5 +31,6 @@ pub mod register;
 pub mod rehearsal;
 pub mod sequencer;
 pub mod sim;
+pub mod snapshot;
 pub mod switch;
 pub mod wire;

@@ -19,6 +19,7 @@
 //! ```
 
 mod block;
+mod day_register;
 mod error;
 mod merge;
 mod reader;
@@ -29,6 +30,7 @@ mod tests;
 mod writer;
 
 pub use block::{BLOCK_BYTES, Filed, RegisterKey};
+pub use day_register::{DayRegister, FiledWord, RegisterCoverage, RegisterOptions};
 pub use error::RegisterError;
 pub use run::{Run, RunName};
 pub use shelf::{Coverage, Shelf, ShelfOptions};

@@ -85,11 +85,6 @@ impl<T: Filed> RunWriter<T> {
         self.add(0, key, bytemuck::bytes_of(record), entries_of::<T>())
     }
 
-    /// Records so far.
-    pub(super) fn records(&self) -> u64 {
-        self.records
-    }
-
     /// Closes the run, makes it durable and gives it its name.
     pub(super) fn finish(mut self) -> Result<Run, RegisterError> {
         assert!(self.records > 0, "a run holds a record at least");

@@ -1,0 +1,277 @@
+//! The directory of snapshots: writing the next, reading the newest that is good.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::SnapshotError;
+use super::file::{HASH_BYTES, HEADER_BYTES, HashingReader, HashingWriter, Header, SnapshotPoint};
+use crate::clearing::StateHash;
+use crate::register::{Coverage, RegisterCoverage};
+
+/// Snapshots that are kept.
+const KEPT: usize = 2;
+/// Bytes read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// The snapshots of one journal.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    directory: PathBuf,
+    journal_id: [u8; 16],
+}
+
+/// A snapshot that is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotFile {
+    /// The last event in it.
+    pub event: u64,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// What a snapshot gave.
+#[derive(Debug)]
+pub struct Loaded<E> {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// The moment it holds.
+    pub point: SnapshotPoint,
+    /// The state.
+    pub engine: E,
+    /// The register's files that belong to it.
+    pub coverage: RegisterCoverage,
+}
+
+impl SnapshotStore {
+    /// The snapshots in `directory`, which need not be there yet.
+    #[must_use]
+    pub const fn new(directory: PathBuf, journal_id: [u8; 16]) -> Self {
+        Self { directory, journal_id }
+    }
+
+    /// The snapshots that are there, newest first.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn list(&self) -> Result<Vec<SnapshotFile>, SnapshotError> {
+        if !self.directory.exists() {
+            return Ok(Vec::new());
+        }
+        let refused = |source| SnapshotError::system(&self.directory, "list the directory")(source);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(refused)? {
+            let path = entry.map_err(refused)?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let event = name.and_then(|name| name.strip_suffix(".snap")?.parse().ok());
+            found.extend(event.map(|event| SnapshotFile { event, path }));
+        }
+        found.sort_unstable_by_key(|snapshot| std::cmp::Reverse(snapshot.event));
+        Ok(found)
+    }
+
+    /// Writes a snapshot durably and gives its length; `save` writes the engine.
+    ///
+    /// # Errors
+    /// The system refuses it; nothing is left behind then.
+    pub fn write(
+        &self,
+        point: &SnapshotPoint,
+        coverage: &RegisterCoverage,
+        save: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<u64, SnapshotError> {
+        let directory = &self.directory;
+        fs::create_dir_all(directory).map_err(SnapshotError::system(directory, "make the directory"))?;
+        self.remove_unfinished()?;
+        let path = self.path(point.event());
+        let temporary = path.with_extension("new");
+        let written = self.write_file(&temporary, point, coverage, save).and_then(|bytes| {
+            fs::rename(&temporary, &path)?;
+            File::open(directory)?.sync_all()?;
+            Ok(bytes)
+        });
+        written.map_err(|source| {
+            let _nothing_to_remove = fs::remove_file(&temporary);
+            SnapshotError::system(&temporary, "write the snapshot")(source)
+        })
+    }
+
+    fn write_file(
+        &self,
+        temporary: &Path,
+        point: &SnapshotPoint,
+        coverage: &RegisterCoverage,
+        save: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<u64> {
+        use std::os::unix::fs::FileExt;
+        let mut header = Header {
+            magic: Header::MAGIC,
+            version: Header::VERSION,
+            crc: 0,
+            journal_id: self.journal_id,
+            event: point.event(),
+            time_ns: point.start.last_time.0,
+            position: point.start.position,
+            engine_bytes: 0,
+            state: point.state.0,
+            payment_runs: coverage.payments.len() as u32,
+            word_runs: coverage.words.len() as u32,
+            epoch: point.start.epoch,
+            reserved: [0; 5],
+        };
+        let mut file = File::create(temporary)?;
+        // How long the engine is shows when it is written: the header comes last, and so does its hash.
+        file.write_all(&[0; HEADER_BYTES])?;
+        let mut writer = HashingWriter::new(file);
+        save(&mut writer)?;
+        header.engine_bytes = writer.bytes;
+        let header = header.sealed();
+        writer.write_all(bytemuck::cast_slice(&coverage.payments))?;
+        writer.write_all(bytemuck::cast_slice(&coverage.words))?;
+        let body = writer.hash()?;
+        writer.file.write_all(&seal(&header, &body))?;
+        writer.file.write_all_at(bytemuck::bytes_of(&header), 0)?;
+        writer.file.sync_all()?;
+        Ok(HEADER_BYTES as u64 + writer.bytes + HASH_BYTES as u64)
+    }
+
+    /// Reads the header of a snapshot and checks that the file is as long as it says.
+    ///
+    /// # Errors
+    /// It is not usable, or can't be read.
+    pub fn point(&self, path: &Path) -> Result<SnapshotPoint, SnapshotError> {
+        Ok(self.begin(path)?.1.point())
+    }
+
+    fn begin(&self, path: &Path) -> Result<(File, Header), SnapshotError> {
+        let refused = |action| SnapshotError::system(path, action);
+        let mut file = File::open(path).map_err(refused("open the snapshot"))?;
+        let length = file.metadata().map_err(refused("read the snapshot's length"))?.len();
+        if length < (HEADER_BYTES + HASH_BYTES) as u64 {
+            return Err(SnapshotError::unusable(path, "the snapshot is cut short"));
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        file.read_exact(&mut bytes).map_err(refused("read the snapshot"))?;
+        let header = Header::parse(&bytes).map_err(|reason| SnapshotError::unusable(path, reason))?;
+        if header.journal_id != self.journal_id {
+            return Err(SnapshotError::unusable(path, "a snapshot of another journal"));
+        }
+        if header.file_bytes() != Some(length) {
+            return Err(SnapshotError::unusable(path, "the snapshot is cut short"));
+        }
+        Ok((file, header))
+    }
+
+    /// Reads a snapshot; `load` makes the engine of its bytes, `hash` tells the state's hash of what came of it.
+    ///
+    /// # Errors
+    /// It is not usable, or can't be read.
+    pub fn load<E>(
+        &self,
+        path: &Path,
+        load: impl FnOnce(&mut dyn Read) -> Result<E, String>,
+        hash: impl FnOnce(&E) -> StateHash,
+    ) -> Result<Loaded<E>, SnapshotError> {
+        let (mut file, header) = self.begin(path)?;
+        let mut hasher = blake3::Hasher::new();
+        let read_from = |left, file: &mut File, hasher: &mut blake3::Hasher| -> Result<Vec<Coverage>, SnapshotError> {
+            let mut bytes = Vec::new();
+            HashingReader { file, hasher, left }
+                .read_to_end(&mut bytes)
+                .map_err(SnapshotError::system(path, "read the snapshot"))?;
+            Ok(bytes.chunks_exact(size_of::<Coverage>()).map(bytemuck::pod_read_unaligned).collect())
+        };
+        let engine = {
+            let mut reader = BufReader::with_capacity(
+                READ_BYTES,
+                HashingReader {
+                    file: &mut file,
+                    hasher: &mut hasher,
+                    left: header.engine_bytes,
+                },
+            );
+            let engine = load(&mut reader);
+            // What the engine did not want to read belongs to the hash none the less.
+            io::copy(&mut reader, &mut io::sink()).map_err(SnapshotError::system(path, "read the snapshot"))?;
+            engine
+        };
+        let coverage = RegisterCoverage {
+            payments: read_from(8 * u64::from(header.payment_runs), &mut file, &mut hasher)?,
+            words: read_from(8 * u64::from(header.word_runs), &mut file, &mut hasher)?,
+        };
+        let mut stated = [0; HASH_BYTES];
+        file.read_exact(&mut stated)
+            .map_err(SnapshotError::system(path, "read the snapshot"))?;
+        if stated != seal(&header, hasher.finalize().as_bytes()) {
+            return Err(SnapshotError::unusable(path, "the snapshot's BLAKE3 does not match its bytes"));
+        }
+        let engine = engine.map_err(|reason| SnapshotError::unusable(path, reason))?;
+        let point = header.point();
+        let state = hash(&engine);
+        if state != point.state {
+            return Err(SnapshotError::unusable(
+                path,
+                format!("it leads to state {state} and was taken of state {}", point.state),
+            ));
+        }
+        Ok(Loaded {
+            path: path.to_owned(),
+            bytes: header.file_bytes().unwrap_or(0),
+            point,
+            engine,
+            coverage,
+        })
+    }
+
+    /// Removes all but the newest two; gives the moments of those that are left, newest first.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn prune(&self) -> Result<Vec<SnapshotPoint>, SnapshotError> {
+        let mut kept = Vec::new();
+        for snapshot in self.list()? {
+            if kept.len() < KEPT
+                && let Ok(point) = self.point(&snapshot.path)
+            {
+                kept.push(point);
+            } else if kept.len() == KEPT {
+                fs::remove_file(&snapshot.path)
+                    .map_err(SnapshotError::system(&snapshot.path, "remove the old snapshot"))?;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Sets a snapshot aside that can't be used, for whoever wants to know why.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn set_aside(&self, path: &Path) -> Result<(), SnapshotError> {
+        fs::rename(path, path.with_extension("bad")).map_err(SnapshotError::system(path, "rename the bad snapshot"))
+    }
+
+    fn remove_unfinished(&self) -> Result<(), SnapshotError> {
+        let refused = |source| SnapshotError::system(&self.directory, "list the directory")(source);
+        for entry in fs::read_dir(&self.directory).map_err(refused)? {
+            let path = entry.map_err(refused)?.path();
+            if path.extension().is_some_and(|extension| extension == "new") {
+                fs::remove_file(&path).map_err(SnapshotError::system(&path, "remove the unfinished snapshot"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, event: u64) -> PathBuf {
+        self.directory.join(format!("{event:018}.snap"))
+    }
+}
+
+/// The hash that closes a snapshot: of the header and the hash of the body.
+fn seal(header: &Header, body: &[u8; HASH_BYTES]) -> [u8; HASH_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(bytemuck::bytes_of(header));
+    hasher.update(body);
+    *hasher.finalize().as_bytes()
+}
