@@ -321,9 +321,11 @@ impl SegmentFile {
     }
 }
 
+/// Writes the parts one behind the other from `offset` on, however many calls that takes.
+///
 /// # Safety
 /// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
-unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+pub(super) unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
     let whole: usize = parts.iter().map(|part| part.1).sum();
     let mut done = 0;
     while done < whole {
