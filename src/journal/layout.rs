@@ -113,8 +113,10 @@ impl SegmentHeader {
         header
     }
 
-    /// Reads and checks the header that `bytes` begin with; says in words what is wrong with it.
+    /// Reads and checks the header that `bytes` begin with, and what lies between it and the first record if they go on
+    /// as far; says in words what is wrong with it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        let behind = bytes.get(size_of::<Self>()..SEGMENT_HEADER_BYTES as usize);
         let Some(bytes) = bytes.get(..size_of::<Self>()) else {
             return Err("the file is shorter than a segment's header");
         };
@@ -127,6 +129,9 @@ impl SegmentHeader {
         }
         if header.version != LAYOUT_VERSION || header.schema != u32::from(SCHEMA_ID) {
             return Err("the segment was written by another version of the journal's layout");
+        }
+        if behind.is_some_and(|behind| behind.iter().any(|&byte| byte != 0)) {
+            return Err("the bytes between the segment's header and its first record are not zeros");
         }
         Ok(header)
     }
@@ -233,6 +238,15 @@ mod tests {
             assert!(SegmentHeader::parse(&flipped).is_err(), "bit {bit}");
         }
         assert!(SegmentHeader::parse(&bytes[..55]).is_err());
+        // The zeros behind it are checked, too, where they are given.
+        let mut whole = bytes;
+        whole.resize(SEGMENT_HEADER_BYTES as usize, 0);
+        assert_eq!(SegmentHeader::parse(&whole), Ok(header));
+        for at in size_of::<SegmentHeader>()..whole.len() {
+            whole[at] = 1 << (at % 8);
+            assert!(SegmentHeader::parse(&whole).is_err(), "byte {at}");
+            whole[at] = 0;
+        }
     }
 
     #[test]

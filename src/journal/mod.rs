@@ -29,6 +29,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod statistics;
+mod superblock;
 mod syncer;
 mod tail;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use positions::Positions;
 pub use preparer::Preparer;
 pub use reader::{JournalReader, JournalSource};
 pub use statistics::{KindFigures, Statistics};
+pub use superblock::{Superblock, SuperblockFacts, superblock_facts};
 pub use syncer::Syncer;
 pub use tail::{Record, TailReader, TailView};
 pub use verify::Verification;
@@ -76,6 +78,8 @@ pub struct Journal {
     pub source: JournalSource,
     /// Housekeeping's.
     pub preparer: Preparer,
+    /// For those who take snapshots, and those who remove segments.
+    pub superblock: Arc<Superblock>,
     /// Everyone's.
     pub positions: Arc<Positions>,
     /// What was found.
@@ -169,7 +173,8 @@ impl Journal {
         let start = options.start.unwrap_or(JournalStart::BEGINNING);
         let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
         let scan = &findings.scan;
-        store.epoch = scan.epoch + 1;
+        let known = superblock_facts(directory, store.journal_id);
+        store.epoch = scan.epoch.max(known.epoch) + 1;
         let mut messages = Vec::new();
         if findings.remains.bytes > 0 {
             messages.push(format!(
@@ -258,6 +263,7 @@ impl Journal {
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;
+        let superblock = Superblock::open(directory, store.mode, store.journal_id, epoch, Arc::clone(&positions))?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
         // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
@@ -276,6 +282,7 @@ impl Journal {
             view: TailView::new(tail),
             source,
             preparer,
+            superblock: Arc::new(superblock),
             positions,
             recovery,
             facts,

@@ -301,14 +301,19 @@ pub(super) struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// Writes the parts one behind the other from `offset` on, in one durable write.
+    /// Writes the parts one behind the other from `offset` on, in one durable write. One that comes back short has
+    /// failed: the disk has just refused the rest, and what a second try says of it is worth nothing.
     ///
     /// # Safety
     /// Each part is an address and that many readable bytes that nobody writes to meanwhile. In direct mode addresses,
     /// lengths and `offset` are multiples of [`BLOCK_BYTES`].
     pub(super) unsafe fn write_durably(&self, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+        let whole: usize = parts.iter().map(|part| part.1).sum();
         // SAFETY: the caller's promise.
-        unsafe { write_all(&self.file, parts, offset)? };
+        let written = unsafe { write_some(&self.file, parts, offset, 0)? };
+        if written < whole {
+            return Err(io::Error::other(format!("the disk took {written} of {whole} bytes")));
+        }
         match self.mode {
             WriteMode::Direct => Ok(()),
             WriteMode::Fdatasync => self.file.sync_data(),
@@ -321,31 +326,48 @@ impl SegmentFile {
     }
 }
 
+/// Writes the parts one behind the other from `offset` on, however many calls that takes.
+///
 /// # Safety
 /// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
-unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+pub(super) unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
     let whole: usize = parts.iter().map(|part| part.1).sum();
     let mut done = 0;
     while done < whole {
-        let mut vectors = [libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        }; 2];
-        let mut count = 0;
-        let mut skip = done;
-        for &(start, length) in parts {
-            if skip < length {
-                vectors[count] = libc::iovec {
-                    // SAFETY: `skip` is less than the part's length.
-                    iov_base: unsafe { start.add(skip) }.cast(),
-                    iov_len: length - skip,
-                };
-                count += 1;
-                skip = 0;
-            } else {
-                skip -= length;
-            }
+        // SAFETY: the caller's promise.
+        done += match unsafe { write_some(file, parts, offset, done)? } {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        };
+    }
+    Ok(())
+}
+
+/// Writes what lies behind the parts' first `done` bytes to `offset + done`, in one call, and returns how much was taken.
+///
+/// # Safety
+/// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
+unsafe fn write_some(file: &File, parts: &[(*mut u8, usize)], offset: u64, done: usize) -> io::Result<usize> {
+    let mut vectors = [libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    }; 2];
+    let mut count = 0;
+    let mut skip = done;
+    for &(start, length) in parts {
+        if skip < length {
+            vectors[count] = libc::iovec {
+                // SAFETY: `skip` is less than the part's length.
+                iov_base: unsafe { start.add(skip) }.cast(),
+                iov_len: length - skip,
+            };
+            count += 1;
+            skip = 0;
+        } else {
+            skip -= length;
         }
+    }
+    loop {
         // SAFETY: `count` vectors that lie within the caller's parts.
         let written = unsafe {
             libc::pwritev(
@@ -355,18 +377,14 @@ unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io:
                 (offset + done as u64) as i64,
             )
         };
-        if written < 0 {
-            let source = io::Error::last_os_error();
-            if source.kind() != io::ErrorKind::Interrupted {
-                return Err(source);
-            }
-        } else if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        } else {
-            done += written as usize;
+        if written >= 0 {
+            return Ok(written as usize);
+        }
+        let source = io::Error::last_os_error();
+        if source.kind() != io::ErrorKind::Interrupted {
+            return Err(source);
         }
     }
-    Ok(())
 }
 
 /// Zeros to make segments with.
