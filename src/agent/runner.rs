@@ -35,9 +35,14 @@ pub enum ScheduleClass {
     Nice = 1,
     /// `SCHED_FIFO`.
     Fifo = 2,
+    /// The default class at nice 19: whatever nobody else wants.
+    Low = 3,
 }
 
 impl ScheduleClass {
+    /// All classes.
+    pub const ALL: [Self; 4] = [Self::Normal, Self::Nice, Self::Fifo, Self::Low];
+
     /// The class's name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -45,12 +50,18 @@ impl ScheduleClass {
             Self::Normal => "normal",
             Self::Nice => "nice",
             Self::Fifo => "fifo",
+            Self::Low => "low",
         }
     }
 
     /// Moves the calling thread to the best class it may have, at most this one, and says which that is.
     #[must_use]
     pub fn apply_to_current_thread(self) -> Self {
+        if self == Self::Low {
+            // SAFETY: as below. It is never refused.
+            let given = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0;
+            return if given { Self::Low } else { Self::Normal };
+        }
         if self == Self::Fifo {
             let parameter = libc::sched_param { sched_priority: 10 };
             // SAFETY: `parameter` lives across the call; pid 0 is the calling thread.
@@ -119,6 +130,7 @@ impl AgentThread {
     #[must_use]
     pub fn class(&self) -> ScheduleClass {
         match self.class.load(Ordering::Acquire) {
+            3 => ScheduleClass::Low,
             2 => ScheduleClass::Fifo,
             1 => ScheduleClass::Nice,
             _ => ScheduleClass::Normal,

@@ -18,6 +18,7 @@ use crate::io::BackendChoice;
 use crate::measure::bench::{BenchPlan, Offer, bench};
 use crate::measure::idle::{CORE_PERCENT_MAX, idle};
 use crate::measure::limits::{self, LimitsOptions, LimitsReport};
+use crate::measure::restart::{RestartPlan, restart};
 use crate::measure::run::{RunError, this_program};
 use crate::measure::switch_child::SwitchPlan;
 use crate::measure::{machine, relay};
@@ -36,6 +37,7 @@ enum What {
     Paced(PacedArgs),
     Limits(LimitsArgs),
     Idle(IdleArgs),
+    Restart(RestartArgs),
 }
 
 /// As many payments as the switch will take
@@ -148,6 +150,39 @@ struct IdleArgs {
     shared: SharedArgs,
 }
 
+/// How long a start takes after a kill
+///
+/// Writes a history of committed payments with its register and a snapshot, journals events behind that, and starts and kills
+/// the daemon. A hundred million payments take 45 GB and some minutes.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clearway bench restart --payments 10000000 --since 2000000 --json -")]
+struct RestartArgs {
+    /// Payments of history, all of today
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    payments: u64,
+    /// Events since the snapshot
+    #[arg(long, value_name = "EVENTS", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    since: u64,
+    /// Starts
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    runs: u32,
+    /// Institutions
+    #[arg(long, value_name = "COUNT", default_value_t = 115, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    institutions: u16,
+    /// Banks
+    #[arg(long, value_name = "COUNT", default_value_t = 424, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    banks: u16,
+    /// The hardware profile: a name or a file
+    #[arg(long, value_name = "PROFILE", default_value = "small-vm")]
+    profile: String,
+    /// Where everything is written; it stays there [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Write the figures as JSON to this file, `-` for stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 /// The relay that limits are measured with, in a process of its own; started by the bench, not by people
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  clearway relay-child uring 539 0")]
@@ -168,6 +203,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Verdict, CliError> {
         What::Paced(paced) => run_bench(Offer::Paced { rate: paced.rate }, &paced.shared),
         What::Limits(limits) => run_limits(limits),
         What::Idle(idle) => run_idle(&idle.shared),
+        What::Restart(restart) => run_restart(restart),
     }
 }
 
@@ -248,6 +284,48 @@ fn run_idle(args: &SharedArgs) -> Result<Verdict, CliError> {
     } else {
         Verdict::Wrong
     })
+}
+
+fn run_restart(args: &RestartArgs) -> Result<Verdict, CliError> {
+    let failed = |error: RunError| CliError::Failed(error.to_string());
+    let place = DataPlace::make(args.data.as_deref(), false)?;
+    let plan = RestartPlan {
+        program: this_program().map_err(failed)?,
+        data: place.path().to_owned(),
+        payments: args.payments,
+        since: args.since,
+        runs: args.runs,
+        institutions: args.institutions,
+        banks: args.banks,
+        profile: args.profile.clone(),
+    };
+    let measured = restart(&plan, |what| eprintln!("{what}")).map_err(failed)?;
+    let value = json!({
+        "command": "bench restart",
+        "version": env!("CARGO_PKG_VERSION"),
+        "machine": {
+            "cpu": machine::cpu_name(),
+            "cores": machine::cores().len(),
+            "kernel": machine::kernel_release(),
+            "filesystem": machine::filesystem(place.path()),
+        },
+        "restart": measured,
+    });
+    let ready: Vec<String> = measured.ready_ms.iter().map(|ms| format!("{ms:.0}")).collect();
+    let text = format!(
+        "{} payments of history, {} events since the snapshot of {} MiB (written in {} ms)\n\
+         ready after a kill: {} ms\n\
+         journaled, followed and filed at {:.0} events/s\n",
+        measured.payments,
+        measured.since,
+        measured.snapshot_bytes >> 20,
+        measured.snapshot_ms,
+        ready.join(", "),
+        measured.built_per_second,
+    );
+    report(args.json.as_deref(), &value, &text)?;
+    place.leave();
+    Ok(Verdict::Well)
 }
 
 fn run_limits(args: &LimitsArgs) -> Result<Verdict, CliError> {

@@ -19,7 +19,7 @@ pub const BUILT_IN_PROFILES: [(&str, &str); 2] = [
 pub struct Profile {
     /// The profile's name in reports.
     pub name: String,
-    /// The threads; over all of them each role but [`AgentRole::Link`] stands exactly once.
+    /// The threads; over all of them each role but [`AgentRole::Link`] stands exactly once, [`AgentRole::Follower`] at most.
     pub threads: Vec<ThreadPlan>,
     /// How many link agents there are; each has its own driver.
     pub link_agents: u8,
@@ -63,6 +63,8 @@ pub enum AgentRole {
     Syncer,
     /// Segments ahead, admin, reports.
     Housekeeping,
+    /// The second engine: register, snapshots, look-ups. May be left out.
+    Follower,
 }
 
 /// Sizes of the rings, entries.
@@ -93,13 +95,14 @@ pub struct JournalPlan {
 
 impl AgentRole {
     /// All roles.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Link,
         Self::Sequencer,
         Self::Clearing,
         Self::Dispatch,
         Self::Syncer,
         Self::Housekeeping,
+        Self::Follower,
     ];
 
     /// The role's name in profiles.
@@ -112,6 +115,7 @@ impl AgentRole {
             Self::Dispatch => "dispatch",
             Self::Syncer => "syncer",
             Self::Housekeeping => "housekeeping",
+            Self::Follower => "follower",
         }
     }
 }
@@ -164,6 +168,22 @@ impl Profile {
         messages
     }
 
+    /// Takes the follower's thread out, for a switch that is set to run without it.
+    pub fn leave_out_follower(&mut self) {
+        for thread in &mut self.threads {
+            thread.agents.retain(|role| *role != AgentRole::Follower);
+        }
+        self.threads.retain(|thread| !thread.agents.is_empty());
+    }
+
+    /// True when a thread runs the follower.
+    #[must_use]
+    pub fn has_follower(&self) -> bool {
+        self.threads
+            .iter()
+            .any(|thread| thread.agents.contains(&AgentRole::Follower))
+    }
+
     /// Lowers the drivers' connections to what the limit on open files leaves, and says so.
     pub fn fit_to_open_files(&mut self, files_max: u64) -> Option<String> {
         let agents = u64::from(self.link_agents.max(1));
@@ -181,8 +201,9 @@ impl Profile {
         ))
     }
 
-    /// Files that stay open besides links: journal, ring or epoll, admin, standard streams.
-    const OTHER_FILES: u64 = 64;
+    /// Files that stay open besides links: journal, ring or epoll, admin, standard streams, files of the register while they
+    /// are merged.
+    const OTHER_FILES: u64 = 256;
 
     /// Files that may be open at a time when all links are taken.
     #[must_use]
@@ -248,7 +269,8 @@ fn check_roles(root: &Section<'_, '_>, sections: &[Section<'_, '_>], threads: &[
     let complete = sections.len() == threads.len() && !threads.is_empty();
     for role in AgentRole::ALL {
         let times = count(role);
-        if complete && (times == 0 || (times > 1 && role != AgentRole::Link)) {
+        let missing = times == 0 && role != AgentRole::Follower;
+        if complete && (missing || (times > 1 && role != AgentRole::Link)) {
             root.fault(
                 place.clone(),
                 format!("the agent `{}` stands on {times} threads", role.name()),
@@ -281,11 +303,18 @@ fn read_thread(section: &Section<'_, '_>) -> Option<ThreadPlan> {
     if !section.has("agents") {
         section.missing("agents", "[\"link\"]");
     }
+    if let Some(placed) = &agents
+        && placed.len() > 1
+        && let Some(follower) = placed.iter().find(|role| role.value == AgentRole::Follower)
+    {
+        section.fault(
+            follower.span.clone(),
+            "the follower shares a thread, and would hold up whoever it shares it with",
+            "give it a thread of its own",
+        );
+    }
     let core = section.integer("core", 0..=4_095).map(|core| core.value as usize);
-    let class = section.word(
-        "class",
-        &[ScheduleClass::Normal, ScheduleClass::Nice, ScheduleClass::Fifo].map(|class| (class.name(), class)),
-    );
+    let class = section.word("class", &ScheduleClass::ALL.map(|class| (class.name(), class)));
     let idle = read_idle(section);
     section.finish();
     Some(ThreadPlan {
@@ -434,7 +463,7 @@ mod tests {
         }
         let small = Profile::load("small-vm").expect("it was just loaded");
         assert_eq!(small.link_agents, 1);
-        assert_eq!(small.threads.len(), 3);
+        assert_eq!(small.threads.len(), 4);
         assert_eq!(small.journal.segment_bytes, 64 * MIB);
         assert_eq!(small.driver.receive_buffers, 1_024);
         assert_eq!(Profile::load("server-16").expect("it was just loaded").link_agents, 4);
@@ -462,9 +491,9 @@ mod tests {
         let mut profile = Profile::load("small-vm").expect("a built-in profile");
         assert_eq!(profile.fit_to_open_files(profile.files_max()), None);
         let message = profile.fit_to_open_files(1_024).expect("2048 links need more");
-        assert_eq!(profile.driver.connections_max, 960);
+        assert_eq!(profile.driver.connections_max, 768);
         assert!(
-            message.contains("960 links") && message.contains("LimitNOFILE=2112"),
+            message.contains("768 links") && message.contains("LimitNOFILE=2304"),
             "{message}"
         );
         assert_eq!(profile.fit_to_open_files(1_024), None, "fitted once, it fits");

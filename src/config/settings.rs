@@ -31,6 +31,8 @@ pub struct Settings {
     pub windows: WindowSettings,
     /// Limits on links.
     pub links: LinkSettings,
+    /// Register and snapshots.
+    pub follower: FollowerSettings,
     /// How long a shutdown waits for open payments, milliseconds; `None` = the directory's longest T1.
     pub shutdown_drain_ms: Option<u64>,
 }
@@ -61,6 +63,33 @@ pub struct LinkSettings {
     pub send_buffer_kib: Option<u32>,
 }
 
+/// How the follower keeps the register and takes snapshots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerSettings {
+    /// Whether there is one at all.
+    pub enabled: bool,
+    /// A snapshot is taken at least this often while payments come, seconds.
+    pub snapshot_every_s: u64,
+    /// A snapshot is taken when this much was journaled since the last, MiB.
+    pub snapshot_journal_mib: u64,
+    /// Final payments kept in memory before they are written to the register.
+    pub payments_in_memory: u32,
+    /// Days that the register is kept.
+    pub register_days: u32,
+}
+
+impl Default for FollowerSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            snapshot_every_s: 600,
+            snapshot_journal_mib: 512,
+            payments_in_memory: 1 << 18,
+            register_days: 97,
+        }
+    }
+}
+
 impl Default for LinkSettings {
     fn default() -> Self {
         Self {
@@ -88,6 +117,7 @@ impl Settings {
             profile: "small-vm".to_owned(),
             windows: WindowSettings::default(),
             links: LinkSettings::default(),
+            follower: FollowerSettings::default(),
             shutdown_drain_ms: None,
         }
     }
@@ -148,6 +178,16 @@ impl Settings {
         if let Some(send_buffer_kib) = self.links.send_buffer_kib {
             text.push_str(&format!("send_buffer_kib = {send_buffer_kib}\n"));
         }
+        let follower = &self.follower;
+        text.push_str(&format!(
+            "\n[follower]\nenabled = {}\nsnapshot_every_s = {}\nsnapshot_journal_mib = {}\npayments_in_memory = {}\n\
+             register_days = {}\n",
+            follower.enabled,
+            follower.snapshot_every_s,
+            follower.snapshot_journal_mib,
+            follower.payments_in_memory,
+            follower.register_days
+        ));
         text
     }
 }
@@ -196,6 +236,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
         .map_or("small-vm".to_owned(), |profile| resolve_profile(profile.value, base));
     let windows = read_windows(root);
     let links = read_links(root);
+    let follower = read_follower(root);
     let shutdown_drain_ms = root.integer("shutdown_drain_ms", 0..=600_000).map(|drain| drain.value);
     Some(Settings {
         listen: listen?.0,
@@ -207,6 +248,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
         profile,
         windows,
         links,
+        follower,
         shutdown_drain_ms,
     })
 }
@@ -245,6 +287,23 @@ fn read_windows(root: &Section<'_, '_>) -> WindowSettings {
     };
     section.finish();
     windows
+}
+
+fn read_follower(root: &Section<'_, '_>) -> FollowerSettings {
+    let defaults = FollowerSettings::default();
+    let Some(section) = root.section("follower") else {
+        return defaults;
+    };
+    let follower = FollowerSettings {
+        enabled: section.flag_or("enabled", defaults.enabled),
+        snapshot_every_s: section.integer_or("snapshot_every_s", 1..=86_400, defaults.snapshot_every_s),
+        snapshot_journal_mib: section.integer_or("snapshot_journal_mib", 1..=1 << 20, defaults.snapshot_journal_mib),
+        payments_in_memory: section.integer_or("payments_in_memory", 16..=1 << 26, defaults.payments_in_memory.into())
+            as u32,
+        register_days: section.integer_or("register_days", 1..=3_660, defaults.register_days.into()) as u32,
+    };
+    section.finish();
+    follower
 }
 
 fn read_links(root: &Section<'_, '_>) -> LinkSettings {
@@ -310,6 +369,8 @@ mod tests {
         };
         settings.links.keepalive_ms = 250;
         settings.shutdown_drain_ms = Some(0);
+        settings.follower.enabled = false;
+        settings.follower.snapshot_every_s = 3;
         settings.data = "/a \"quoted\" \\ path".into();
         assert_eq!(parse(&settings.to_toml()).expect("a right file"), settings);
     }

@@ -324,7 +324,7 @@ mod tests {
         let Finding::Advice(advice) = finding(&host, "small-vm", "open files") else {
             panic!("1024 files hold no 2048 links, and the switch takes fewer")
         };
-        assert!(advice.contains("LimitNOFILE=2112"), "{advice}");
+        assert!(advice.contains("LimitNOFILE=2304"), "{advice}");
     }
 
     #[test]

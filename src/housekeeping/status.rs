@@ -10,6 +10,7 @@ use crate::agent::IntakeGate;
 use crate::clearing::{ExceptionItem, Figures, InDoubtSnapshot, LedgerSnapshot};
 use crate::dispatch::DispatchCounters;
 use crate::domain::{Code, Kind, ParticipantIndex, Position, Scene, WindowState};
+use crate::follower::FollowerCounters;
 use crate::journal::Positions;
 use crate::link::LinkCounters;
 
@@ -53,6 +54,10 @@ pub struct StatusSource {
     pub dispatch: Arc<DispatchCounters>,
     /// The journal's.
     pub positions: Arc<Positions>,
+    /// The follower's figures, where there is one.
+    pub follower: Option<Arc<FollowerCounters>>,
+    /// What the start cost, as JSON.
+    pub start: Value,
     /// Wall clock − switch clock, nanoseconds, is asked here.
     pub clock: crate::agent::SwitchClock,
 }
@@ -75,6 +80,7 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
     let class = match source.syncer_class.load(Ordering::Relaxed) {
         2 => "fifo",
         1 => "nice",
+        3 => "low",
         _ => "normal",
     };
     let positions = &source.positions;
@@ -102,6 +108,8 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
             "bytes_synced": positions.synced_bytes(),
             "syncs": positions.syncs(),
         },
+        "start": source.start,
+        "follower": source.follower.as_ref().map(|follower| follower.json(positions.durable())),
         "requests": count(|c| &c.requests),
         "replies": count(|c| &c.replies),
         "refused_at_door": count(|c| &c.refused_at_door),

@@ -9,5 +9,6 @@ pub mod primitives;
 pub mod relay;
 pub mod relay_load;
 pub mod report;
+pub mod restart;
 pub mod run;
 pub mod switch_child;

@@ -1,5 +1,6 @@
 //! The register as the switch uses it: payments by id, words by participant and number.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytemuck::{Pod, Zeroable};
@@ -8,9 +9,7 @@ use super::block::{Filed, RegisterKey};
 use super::error::RegisterError;
 use super::shelf::{Coverage, Shelf, ShelfOptions};
 use crate::domain::{BusinessDate, LinkId, ParticipantIndex, PaymentId, UtcNanos};
-use crate::wire::{
-    AnswerFlags, EffectFrame, Frame, FrameHeader, RegisterEntry, Reversal, WordEntry, WordKind,
-};
+use crate::wire::{AnswerFlags, EffectFrame, Frame, FrameHeader, RegisterEntry, Reversal, WordEntry, WordKind};
 
 /// A word on file: 40 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -159,7 +158,8 @@ impl DayRegister {
 
     /// Files a word that was numbered at `time`.
     pub fn file_word(&mut self, word: &WordEntry, time: UtcNanos) {
-        self.words.insert(time.business_date(), &FiledWord { word: *word, time });
+        self.words
+            .insert(time.business_date(), &FiledWord { word: *word, time });
     }
 
     /// True when it must be flushed before more is filed.
@@ -209,15 +209,22 @@ impl DayRegister {
         Ok(found)
     }
 
-    /// Asks for a day's payments to be brought into one run.
-    pub fn seal(&mut self, date: BusinessDate) {
+    /// Asks for a day's payments to be brought into one run; true when they are. [`DayRegister::work`] does it.
+    ///
+    /// # Errors
+    /// What is in memory can't be written out; it may be tried again.
+    pub fn seal(&mut self, date: BusinessDate) -> Result<bool, RegisterError> {
+        if self.payments.has_in_memory(date) {
+            self.payments.flush()?;
+        }
         self.payments.seal(date);
+        Ok(self.payments.is_sealed(date))
     }
 
-    /// True when they are.
+    /// The days of which there are payments.
     #[must_use]
-    pub fn is_sealed(&self, date: BusinessDate) -> bool {
-        self.payments.is_sealed(date)
+    pub fn days(&self) -> BTreeSet<BusinessDate> {
+        self.payments.days()
     }
 
     /// Merges runs, at most about `records` of them; false when there is nothing to merge.

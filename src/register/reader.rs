@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::block::{BLOCK_BYTES, Filed, LEVEL_RECORDS, check, entry, entries_of};
+use super::block::{BLOCK_BYTES, Filed, LEVEL_RECORDS, check, entries_of, entry};
 use super::error::RegisterError;
 use super::run::{Run, damaged, open_file};
 

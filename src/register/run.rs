@@ -188,12 +188,7 @@ impl Run {
     ///
     /// # Errors
     /// A block on the way is damaged or can't be read.
-    pub fn range<T: Filed>(
-        &self,
-        from: RegisterKey,
-        end: RegisterKey,
-        limit: usize,
-    ) -> Result<Vec<T>, RegisterError> {
+    pub fn range<T: Filed>(&self, from: RegisterKey, end: RegisterKey, limit: usize) -> Result<Vec<T>, RegisterError> {
         let mut found = Vec::new();
         if end <= self.footer.first || from > self.footer.last {
             return Ok(found);

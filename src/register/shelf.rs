@@ -251,7 +251,20 @@ impl<T: Filed> Shelf<T> {
     #[must_use]
     pub fn is_sealed(&self, date: BusinessDate) -> bool {
         let one = |day: &Day| day.runs.len() <= 1 || day.runs[0].rank() == RunHeader::SEALED;
-        self.memory.iter().all(|(filed, _)| *filed != date) && self.days.get(&date).is_none_or(one)
+        !self.has_in_memory(date) && self.days.get(&date).is_none_or(one)
+    }
+
+    /// True when something of that day is in memory.
+    #[must_use]
+    pub fn has_in_memory(&self, date: BusinessDate) -> bool {
+        self.memory.iter().any(|(filed, _)| *filed == date)
+    }
+
+    /// The days of which there is something.
+    #[must_use]
+    pub fn days(&self) -> BTreeSet<BusinessDate> {
+        let in_memory = self.memory.iter().map(|(date, _)| *date);
+        self.days.keys().copied().chain(in_memory).collect()
     }
 
     /// Merges what is to be merged, at most about `records` of them; false when there was nothing to do.

@@ -63,7 +63,9 @@ fn reopened(shelf: Shelf<Card>, directory: &Path) -> Shelf<Card> {
 
 /// Numbers without order, the same in every run.
 fn draw(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
 }
 
@@ -173,7 +175,11 @@ fn a_span_of_dense_keys_is_read_across_days_runs_and_memory() {
     }
     let numbers = |from, end, limit| -> Vec<u64> {
         let found = shelf.range(key(3, from), key(3, end), limit).unwrap();
-        assert!(found.iter().all(|card| card.high == 3 && card.content[0] == 3 * card.low));
+        assert!(
+            found
+                .iter()
+                .all(|card| card.high == 3 && card.content[0] == 3 * card.low)
+        );
         found.iter().map(|card| card.low).collect()
     };
     assert_eq!(numbers(1_150, 1_250, 1_000), (1_150..1_250).collect::<Vec<_>>());
@@ -196,7 +202,9 @@ fn a_run_with_any_byte_changed_is_refused_and_never_answers_wrong() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         fs::write(&path, &bad).unwrap();
-        let Ok(run) = Run::open::<Card>(&path, JOURNAL) else { continue };
+        let Ok(run) = Run::open::<Card>(&path, JOURNAL) else {
+            continue;
+        };
         let told = run.verify::<Card>().expect_err("a changed byte passed").to_string();
         assert!(told.contains(path.to_str().unwrap()), "{told}");
         for n in 0..200 {
@@ -252,7 +260,9 @@ fn a_missing_run_is_named_wherever_it_is_missing() {
     }
     let coverage = shelf.coverage();
     for missing in 0..3 {
-        let path = directory.path().join(format!("20260204/cards-{missing:06}-{missing:06}.run"));
+        let path = directory
+            .path()
+            .join(format!("20260204/cards-{missing:06}-{missing:06}.run"));
         let content = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let refused = Shelf::<Card>::open(options(directory.path()), &coverage, YESTERDAY).unwrap_err();

@@ -79,7 +79,11 @@ impl<T: Filed> RunWriter<T> {
         if self.records == 0 {
             self.first = key;
         } else {
-            assert!(self.last < key, "records of a run are sorted: {:?} then {key:?}", self.last);
+            assert!(
+                self.last < key,
+                "records of a run are sorted: {:?} then {key:?}",
+                self.last
+            );
         }
         (self.last, self.records) = (key, self.records + 1);
         self.add(0, key, bytemuck::bytes_of(record), entries_of::<T>())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Plant;
 use super::faults::Fault;
 use crate::agent::{IdleStrategy, ScheduleClass};
-use crate::config::{AgentRole, Directory, Profile, Settings, ThreadPlan, WindowSettings};
+use crate::config::{AgentRole, Directory, FollowerSettings, Profile, Settings, ThreadPlan, WindowSettings};
 use crate::domain::{Kind, MILLISECOND, SECOND, UtcNanos};
 use crate::sim::Random;
 
@@ -40,6 +40,7 @@ pub(super) struct Plan {
     /// Payments each institution makes.
     pub(super) payments: u64,
     pub(super) close_every_s: Option<u64>,
+    pub(super) follower: FollowerSettings,
     pub(super) network: Network,
     pub(super) faults: Faults,
     pub(super) habits: Habits,
@@ -122,6 +123,7 @@ impl Plan {
                 10 + random.below(80)
             },
             close_every_s: random.chance(50_000).then(|| 1 + random.below(20)),
+            follower: follower(random),
             network: Network {
                 latency_ns: [20_000, 200_000, 5 * MILLISECOND, 200 * MILLISECOND][random.below(4) as usize],
                 chunk_bytes_max: [0, 0, 1, 7, 40, 300][random.below(6) as usize],
@@ -132,6 +134,9 @@ impl Plan {
         };
         if let Some(plant) = plant {
             plan.make_ready_for(plant);
+        }
+        if !plan.follower.enabled {
+            plan.profile.leave_out_follower();
         }
         plan
     }
@@ -145,6 +150,8 @@ impl Plan {
         match plant {
             Plant::DiskDropsAcknowledgedWrites | Plant::DiskGoesBack => {
                 self.faults.weights = vec![(Fault::Crash, 10), (Fault::Cut, 10), (Fault::Hold, 10)];
+                // A snapshot that the journal does not lead to any more would keep the switch from starting.
+                self.follower.enabled = false;
             }
             Plant::LargerContract => {
                 (self.habits.silent, self.habits.late, self.habits.recontract) = (60_000, 30_000, 0);
@@ -167,6 +174,7 @@ impl Plan {
 
     pub(super) fn settings(&self, data: &Path) -> Settings {
         let mut settings = Settings::new(([127, 0, 0, 1], 1).into(), data.to_owned(), PathBuf::new());
+        settings.follower = self.follower;
         settings.windows = WindowSettings {
             close_every_s: self.close_every_s,
             settle: true,
@@ -245,6 +253,7 @@ fn profile(random: &mut Random) -> Profile {
             vec![Link, Sequencer, Clearing, Dispatch],
             vec![Syncer],
             vec![Housekeeping],
+            vec![AgentRole::Follower],
         ];
     }
     profile.threads = threads
@@ -273,6 +282,17 @@ fn profile(random: &mut Random) -> Profile {
     profile.journal.prepared_segments = ((448 << 10) / profile.journal.segment_bytes) as u32 + random.below(3) as u32;
     profile.journal.lock_memory = false;
     profile
+}
+
+/// A register that is written out after few payments, and snapshots every few seconds.
+fn follower(random: &mut Random) -> FollowerSettings {
+    FollowerSettings {
+        enabled: !random.chance(10_000),
+        snapshot_every_s: 1 + random.below(30),
+        snapshot_journal_mib: 1,
+        payments_in_memory: 16 << random.below(4),
+        ..FollowerSettings::default()
+    }
 }
 
 fn faults(random: &mut Random, span_ns: u64) -> Faults {

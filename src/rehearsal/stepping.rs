@@ -207,9 +207,14 @@ impl Switch {
         next.min().unwrap_or(u64::MAX)
     }
 
-    /// Ends as a daemon does that is told to stop: the pipeline is closed, then the syncer, then housekeeping.
+    /// Ends as a daemon does that is told to stop: the pipeline is closed, then the syncer, then housekeeping, then the follower.
     pub(super) fn close(&mut self) -> Option<FinalLedger> {
-        let is_cold = |thread: &Thread| matches!(thread.roles[..], [AgentRole::Syncer] | [AgentRole::Housekeeping]);
+        let is_cold = |thread: &Thread| {
+            matches!(
+                thread.roles[..],
+                [AgentRole::Syncer] | [AgentRole::Housekeeping] | [AgentRole::Follower]
+            )
+        };
         self.threads.sort_by_key(is_cold);
         for thread in &mut self.threads {
             thread.agent.on_close();

@@ -14,11 +14,14 @@ use crate::domain::{MILLISECOND, UtcNanos};
 use crate::io::BufferShare;
 use crate::journal::{Appender, Full};
 use crate::wire::{
-    FrameRun, Intake, IntakeStamp, NotSentEvent, PaymentRequest, RecordKind, Reply, ReplyEvent, RequestEvent,
+    FindingEvent, FrameRun, Intake, IntakeStamp, NotSentEvent, PaymentRequest, RecordKind, Reply, ReplyEvent,
+    RequestEvent,
 };
 
 /// Frames taken per duty cycle and ring, so that no loop keeps others from their turn for long.
 const FRAMES_PER_CYCLE: usize = 8_192;
+/// Findings taken per duty cycle.
+const FINDINGS_PER_CYCLE: usize = 1_024;
 /// What one open payment may still append: a reply, a status reply, a NotSent.
 const BYTES_PER_OPEN_PAYMENT: u64 = 320;
 /// Room kept beside that for ticks, windows and groups.
@@ -52,6 +55,8 @@ pub struct SequencerParts {
     pub requests: Arc<Ring<Intake>>,
     /// Everything else.
     pub priority: Arc<Ring<Intake>>,
+    /// What the register found.
+    pub findings: Arc<Ring<FindingEvent>>,
     /// The receive buffers of each link agent.
     pub shares: Vec<Arc<BufferShare>>,
     /// Wakes link agents whose buffers went home.
@@ -69,6 +74,7 @@ pub struct Sequencer {
     parts: SequencerParts,
     held_request: Option<FrameRun>,
     held_priority: Option<Intake>,
+    held_finding: Option<FindingEvent>,
     /// The last time given to an event.
     time: UtcNanos,
     appended_at: UtcNanos,
@@ -85,6 +91,7 @@ impl Sequencer {
             parts,
             held_request: None,
             held_priority: None,
+            held_finding: None,
             time: last_time,
             appended_at: now,
             slewed_at: now,
@@ -104,6 +111,27 @@ impl Sequencer {
                 self.held_priority = rest;
                 break;
             }
+        }
+        work
+    }
+
+    /// What waits for a finding goes before new payments.
+    fn take_findings(&mut self) -> usize {
+        let mut work = 0;
+        while work < FINDINGS_PER_CYCLE {
+            let Some(finding) = self.held_finding.take().or_else(|| self.parts.findings.pop()) else {
+                break;
+            };
+            let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(&finding));
+            let appended = self
+                .parts
+                .appender
+                .append(RecordKind::Finding, self.time, size_of::<FindingEvent>(), write);
+            if appended.is_err() {
+                self.held_finding = Some(finding);
+                break;
+            }
+            work += 1;
         }
         work
     }
@@ -261,6 +289,7 @@ impl Agent for Sequencer {
             }
         }
         let mut work = self.take_priority();
+        work += self.take_findings();
         let requests = self.take_requests();
         if work + requests > 0 {
             for home in &self.parts.homes {
@@ -305,7 +334,11 @@ impl Agent for Sequencer {
         };
         let earliest = due.min(quiet);
         let deadline = (earliest != UtcNanos::NEVER).then(|| Duration::from_nanos(earliest.since(now)));
-        if self.held_request.is_none() && self.held_priority.is_none() && deadline != Some(Duration::ZERO) {
+        if self.held_request.is_none()
+            && self.held_priority.is_none()
+            && self.held_finding.is_none()
+            && deadline != Some(Duration::ZERO)
+        {
             return deadline;
         }
         // The journal is full: room comes with a prepared segment or a reader that went on, and neither wakes this thread.

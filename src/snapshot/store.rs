@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::SnapshotError;
 use super::file::{HASH_BYTES, HEADER_BYTES, HashingReader, HashingWriter, Header, SnapshotPoint};
-use crate::clearing::StateHash;
+use crate::clearing::{Engine, StateHash};
 use crate::register::{Coverage, RegisterCoverage};
 
 /// Snapshots that are kept.
@@ -181,7 +181,10 @@ impl SnapshotStore {
             HashingReader { file, hasher, left }
                 .read_to_end(&mut bytes)
                 .map_err(SnapshotError::system(path, "read the snapshot"))?;
-            Ok(bytes.chunks_exact(size_of::<Coverage>()).map(bytemuck::pod_read_unaligned).collect())
+            Ok(bytes
+                .chunks_exact(size_of::<Coverage>())
+                .map(bytemuck::pod_read_unaligned)
+                .collect())
         };
         let engine = {
             let mut reader = BufReader::with_capacity(
@@ -205,7 +208,10 @@ impl SnapshotStore {
         file.read_exact(&mut stated)
             .map_err(SnapshotError::system(path, "read the snapshot"))?;
         if stated != seal(&header, hasher.finalize().as_bytes()) {
-            return Err(SnapshotError::unusable(path, "the snapshot's BLAKE3 does not match its bytes"));
+            return Err(SnapshotError::unusable(
+                path,
+                "the snapshot's BLAKE3 does not match its bytes",
+            ));
         }
         let engine = engine.map_err(|reason| SnapshotError::unusable(path, reason))?;
         let point = header.point();
@@ -223,6 +229,15 @@ impl SnapshotStore {
             engine,
             coverage,
         })
+    }
+
+    /// Reads a snapshot of the engine.
+    ///
+    /// # Errors
+    /// It is not usable, or can't be read.
+    pub fn load_engine(&self, path: &Path) -> Result<Loaded<Engine>, SnapshotError> {
+        let load = |mut reader: &mut dyn Read| Engine::load(&mut reader).map_err(|error| error.to_string());
+        self.load(path, load, Engine::state_hash)
     }
 
     /// Removes all but the newest two; gives the moments of those that are left, newest first.

@@ -58,8 +58,14 @@ fn a_snapshot_gives_back_what_was_saved() {
         let bytes = take(&store, event, &engine);
         let newest = store.list().unwrap().remove(0);
         let loaded = load(&store, &newest.path).unwrap();
-        assert_eq!((loaded.point.event(), loaded.engine, loaded.coverage), (event, engine, coverage()));
-        assert_eq!((loaded.bytes, fs::metadata(&newest.path).unwrap().len()), (bytes, bytes));
+        assert_eq!(
+            (loaded.point.event(), loaded.engine, loaded.coverage),
+            (event, engine, coverage())
+        );
+        assert_eq!(
+            (loaded.bytes, fs::metadata(&newest.path).unwrap().len()),
+            (bytes, bytes)
+        );
     }
 }
 
@@ -74,9 +80,15 @@ fn a_snapshot_with_any_bit_flipped_or_any_end_cut_off_is_not_used() {
         let mut bad = good.clone();
         bad[at] ^= 1 << (at % 8);
         fs::write(&path, &bad).unwrap();
-        assert!(matches!(load(&store, &path), Err(SnapshotError::Unusable { .. })), "byte {at}");
+        assert!(
+            matches!(load(&store, &path), Err(SnapshotError::Unusable { .. })),
+            "byte {at}"
+        );
         fs::write(&path, &good[..at]).unwrap();
-        assert!(matches!(load(&store, &path), Err(SnapshotError::Unusable { .. })), "cut to {at}");
+        assert!(
+            matches!(load(&store, &path), Err(SnapshotError::Unusable { .. })),
+            "cut to {at}"
+        );
     }
     fs::write(&path, &good).unwrap();
     load(&store, &path).unwrap();

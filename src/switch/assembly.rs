@@ -23,6 +23,7 @@ pub struct RunningSwitch {
     pipeline: Vec<AgentThread>,
     syncer: AgentThread,
     housekeeping: AgentThread,
+    follower: Option<AgentThread>,
     admin: AdminServer,
     gate: Arc<IntakeGate>,
     desk: Desk,
@@ -41,9 +42,12 @@ pub struct RunningSwitch {
 pub fn start(
     settings: Settings,
     directory: Directory,
-    profile: Profile,
+    mut profile: Profile,
     options: StartOptions,
 ) -> Result<RunningSwitch, SwitchError> {
+    if !settings.follower.enabled {
+        profile.leave_out_follower();
+    }
     let directory = Arc::new(directory);
     let clock = SwitchClock::new();
     let (mut listen, mut backend, mut backend_reason) = (settings.listen, "", String::new());
@@ -76,6 +80,8 @@ pub fn start(
         links: stages.link_counters,
         dispatch: stages.dispatch_counters,
         positions: Arc::clone(&stages.positions),
+        follower: stages.follower.clone(),
+        start: stages.start.json(),
         clock,
     };
     let admin = AdminServer::start(
@@ -117,6 +123,7 @@ pub fn start(
         pipeline: std::mem::take(&mut running.pipeline),
         syncer: running.syncer,
         housekeeping: running.housekeeping,
+        follower: running.follower,
         admin,
         gate: stages.gate,
         desk: stages.desk,
@@ -140,6 +147,7 @@ struct Started {
     pipeline: Vec<AgentThread>,
     syncer: AgentThread,
     housekeeping: AgentThread,
+    follower: Option<AgentThread>,
     pipeline_stop: StopFlag,
 }
 
@@ -153,7 +161,7 @@ impl Started {
 /// One thread a plan; the syncer and housekeeping stop later than the pipeline, so each has a flag of its own.
 fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent>>) -> Result<Started, SwitchError> {
     let pipeline_stop = StopFlag::default();
-    let (mut pipeline, mut syncer, mut housekeeping) = (Vec::new(), None, None);
+    let (mut pipeline, mut syncer, mut housekeeping, mut follower) = (Vec::new(), None, None, None);
     for ((plan, wakeup), agent) in profile.threads.iter().zip(threads.wakeups()).zip(agents) {
         let placement = Placement {
             core: plan.core,
@@ -163,6 +171,7 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
         let place = match plan.agents.as_slice() {
             [AgentRole::Syncer] => &mut syncer,
             [AgentRole::Housekeeping] => &mut housekeeping,
+            [AgentRole::Follower] => &mut follower,
             _ => {
                 let thread = spawn(agent, placement, Arc::clone(wakeup), pipeline_stop.clone());
                 pipeline.push(thread.map_err(SwitchError::host(format!("start thread {}", plan.name)))?);
@@ -181,6 +190,7 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
         pipeline,
         syncer,
         housekeeping,
+        follower,
         pipeline_stop,
     })
 }
@@ -197,6 +207,12 @@ impl RunningSwitch {
     pub fn has_failed(&self) -> bool {
         let cold = self.syncer.is_finished() || self.housekeeping.is_finished();
         cold || self.pipeline.iter().any(AgentThread::is_finished)
+    }
+
+    /// True when the follower has ended by itself: payments go on, but there are no snapshots and no look-ups any more.
+    #[must_use]
+    pub fn has_lost_follower(&self) -> bool {
+        self.follower.as_ref().is_some_and(AgentThread::is_finished)
     }
 
     /// The status, as operators see it.
@@ -245,6 +261,10 @@ impl RunningSwitch {
         }
         result = self.syncer.stop().and(result);
         result = self.housekeeping.stop().and(result);
+        // Last, and after everything is durable: it takes a snapshot of that.
+        if let Some(follower) = self.follower {
+            result = follower.stop().and(result);
+        }
         result?;
         let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some(last) = last else {

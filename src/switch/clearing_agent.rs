@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use super::replay::event_of;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
-use crate::clearing::{Engine, LedgerSnapshot, Outlet, StateHash};
-use crate::domain::{LinkId, ParticipantIndex};
+use crate::clearing::{Engine, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
+use crate::domain::{Code, LinkId, ParticipantIndex};
+use crate::follower::RegisterQuery;
 use crate::housekeeping::SnapshotDesk;
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
-use crate::wire::{Answer, Effect, FinalNotice, Frame, Query, Reversal, Template};
+use crate::wire::{
+    Answer, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template, unknown_payment,
+};
 
 /// Events applied per duty cycle.
 const EVENTS_PER_CYCLE: usize = 8_192;
 /// Questions answered per duty cycle: never ahead of payments.
 const QUERIES_PER_CYCLE: usize = 64;
+/// How often the follower is told what the state is, beside at each window's event.
+const EVENTS_PER_MARK: u64 = 1 << 20;
 /// Words told again per duty cycle.
 const WORDS_PER_CYCLE: u64 = 512;
 
@@ -35,10 +40,22 @@ pub struct FinalLedger {
     pub position: u64,
 }
 
+/// To the follower, where there is one.
+pub(super) struct RegisterRings {
+    /// What events wait for.
+    pub(super) look_ups: Arc<Ring<LookUp>>,
+    /// Questions that the engine can't answer.
+    pub(super) queries: Arc<Ring<RegisterQuery>>,
+    /// What the state was, from time to time.
+    pub(super) marks: Arc<Ring<StateMark>>,
+}
+
 /// What the clearing stage is made of.
 pub(super) struct ClearingParts {
     /// The engine, history already applied.
     pub(super) engine: Engine,
+    /// To the follower.
+    pub(super) register: Option<RegisterRings>,
     /// The durable events.
     pub reader: TailReader,
     /// To dispatch.
@@ -82,6 +99,9 @@ struct RingOutlet {
     ring: Arc<Ring<Effect>>,
     overflow: VecDeque<Effect>,
     next_words: Arc<[AtomicU64]>,
+    look_ups: Option<Arc<Ring<LookUp>>>,
+    /// Look-ups that did not fit; bounded by what may be parked.
+    look_ups_over: VecDeque<LookUp>,
 }
 
 impl Outlet for RingOutlet {
@@ -98,7 +118,12 @@ impl Outlet for RingOutlet {
                 self.next_words[frame.to.index()].fetch_max(word + 1, Ordering::Relaxed);
             }
         }
-        self.push(effect);
+        if let Effect::LookUp(look_up) = effect {
+            self.look_ups_over.push_back(look_up);
+            self.look_up();
+        } else {
+            self.push(effect);
+        }
     }
 }
 
@@ -110,6 +135,22 @@ impl RingOutlet {
         } else if let Err(effect) = self.ring.push(effect) {
             self.overflow.push_back(effect);
         }
+    }
+
+    /// Asks the follower. Without one nothing is asked: what waits does so until there is one, at most so much of it as the
+    /// scheme says.
+    fn look_up(&mut self) {
+        let Some(ring) = &self.look_ups else {
+            self.look_ups_over.clear();
+            return;
+        };
+        while let Some(look_up) = self.look_ups_over.pop_front() {
+            if let Err(look_up) = ring.push(look_up) {
+                self.look_ups_over.push_front(look_up);
+                break;
+            }
+        }
+        ring.notify();
     }
 
     /// Moves what did not fit; true when nothing is left over.
@@ -132,6 +173,8 @@ impl ClearingAgent {
             ring: Arc::clone(&parts.effects),
             overflow: VecDeque::new(),
             next_words: Arc::clone(&parts.next_words),
+            look_ups: parts.register.as_ref().map(|rings| Arc::clone(&rings.look_ups)),
+            look_ups_over: VecDeque::new(),
         };
         for (index, next) in (0u16..).zip(parts.next_words.iter()) {
             next.store(parts.engine.next_word(ParticipantIndex(index)), Ordering::Relaxed);
@@ -148,10 +191,34 @@ impl ClearingAgent {
         let mut applied = 0;
         while applied < EVENTS_PER_CYCLE && self.outlet.overflow.is_empty() {
             let Some(record) = self.parts.reader.next() else { break };
-            self.parts.engine.apply(&event_of(&record), &mut self.outlet);
+            let event = event_of(&record);
+            self.parts.engine.apply(&event, &mut self.outlet);
             applied += 1;
+            if event.number.is_multiple_of(EVENTS_PER_MARK) || event.kind == RecordKind::Window {
+                self.mark();
+            }
         }
         applied
+    }
+
+    /// Tells the follower what the state is now; one that finds no room is left out.
+    fn mark(&self) {
+        if let Some(rings) = &self.parts.register {
+            let _next_time = rings.marks.push(self.parts.engine.state_mark());
+        }
+    }
+
+    /// Asks the follower what the engine can't answer; false when the follower has too much to do.
+    fn ask_register(&self, query: Query) -> bool {
+        let Some(rings) = &self.parts.register else {
+            return false;
+        };
+        let asked = rings.queries.push(RegisterQuery {
+            after: self.parts.engine.event_number(),
+            query,
+        });
+        rings.queries.notify();
+        asked.is_ok()
     }
 
     /// Says how far the ledger is: only what dispatch has been given counts as applied.
@@ -191,10 +258,17 @@ impl ClearingAgent {
                     participant,
                     id,
                     reference,
-                } => {
-                    let answer = self.parts.engine.inquire(participant, link, id, reference);
-                    self.outlet.push(Effect::Frame(answer));
-                }
+                } => match self.parts.engine.inquire(participant, link, id, reference) {
+                    Recalled::Frame(answer) => self.outlet.push(Effect::Frame(answer)),
+                    Recalled::InRegister => {
+                        if !self.ask_register(query) {
+                            let mut later = unknown_payment(id, reference);
+                            later.code = Code::NotTaken as u8;
+                            self.outlet
+                                .push(Effect::Frame(EffectFrame::new(participant, link, &later)));
+                        }
+                    }
+                },
                 Query::Words {
                     link,
                     participant,
@@ -243,10 +317,37 @@ impl ClearingAgent {
             if self.outlet.ring.free() < self.outlet.ring.capacity() / 2 {
                 break;
             }
-            if let Some(frame) = self.parts.engine.word_again(again.participant, again.link, again.next) {
-                self.outlet.push(Effect::Frame(frame));
+            let (participant, link, from_word) = (again.participant, again.link, again.next);
+            match self.parts.engine.word_again(participant, link, from_word) {
+                Some(Recalled::Frame(frame)) => self.outlet.push(Effect::Frame(frame)),
+                Some(Recalled::InRegister) => {
+                    // All that follow it and have gone, too, in one question.
+                    let engine = &self.parts.engine;
+                    let has_gone =
+                        |word: &u64| matches!(engine.word_again(participant, link, *word), Some(Recalled::InRegister));
+                    let more = (from_word + 1..again.end)
+                        .take(WORDS_PER_CYCLE as usize)
+                        .take_while(has_gone);
+                    let count = 1 + more.count() as u32;
+                    again.next += u64::from(count) - 1;
+                    let query = Query::Words {
+                        link,
+                        participant,
+                        from_word,
+                        count,
+                    };
+                    if self.parts.register.is_some() && !self.ask_register(query) {
+                        // The follower has too much to do: later.
+                        if let Some(again) = self.words.front_mut() {
+                            again.next = from_word;
+                        }
+                        break;
+                    }
+                }
+                None => {}
             }
             told += 1;
+            let Some(again) = self.words.front_mut() else { break };
             again.next += 1;
             let done = again.next >= again.end;
             if done {
@@ -264,6 +365,9 @@ impl Agent for ClearingAgent {
         let backlog = self.outlet.overflow.len();
         self.outlet.drain();
         let mut work = backlog - self.outlet.overflow.len();
+        if !self.outlet.look_ups_over.is_empty() {
+            self.outlet.look_up();
+        }
         work += self.apply_events();
         if work > 0 || self.parts.reader.position() != self.parts.positions.applied() {
             self.publish();
@@ -298,7 +402,8 @@ impl Agent for ClearingAgent {
 
     fn park_limit(&mut self) -> Option<Duration> {
         // Dispatch makes room in the ring and does not wake this thread.
-        let held_back = !self.outlet.overflow.is_empty() || !self.words.is_empty();
+        let held_back =
+            !self.outlet.overflow.is_empty() || !self.outlet.look_ups_over.is_empty() || !self.words.is_empty();
         held_back.then_some(RETRY_PAUSE)
     }
 }

@@ -2,12 +2,14 @@
 
 mod assembly;
 mod clearing_agent;
+mod recall;
 mod replay;
 mod stages;
 mod syncer_agent;
 
 pub use assembly::{RunningSwitch, start};
 pub use clearing_agent::FinalLedger;
+pub use recall::StartFigures;
 pub use replay::{ReplayedLedger, check_rules, replay};
 pub use stages::{OpenDriver, Stages, StartOptions, Threads, journal_directory};
 
@@ -29,6 +31,9 @@ pub enum SwitchError {
     /// The journal.
     #[error("journal: {0}")]
     Journal(#[from] JournalError),
+    /// The snapshots' directory.
+    #[error("snapshots: {0}")]
+    Snapshot(#[from] crate::snapshot::SnapshotError),
     /// No I/O backend.
     #[error(transparent)]
     Backend(#[from] OpenError),
@@ -74,7 +79,13 @@ pub fn run(settings: Settings, directory: Directory, profile: Profile) -> Result
     tracing::info!(listen = running.listen().to_string(), "ready to take links");
     // Under systemd, tells it; elsewhere nothing listens and nothing is lost.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut told = false;
     while !asked.load(Ordering::Relaxed) && !running.has_failed() {
+        if running.has_lost_follower() && !std::mem::replace(&mut told, true) {
+            tracing::error!(
+                "the follower has ended: payments go on, without snapshots, register and look-ups; start the switch again"
+            );
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

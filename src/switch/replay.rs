@@ -30,7 +30,7 @@ pub struct ReplayedLedger {
 /// A journal that can't be read, or is damaged.
 pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -> Result<ReplayedLedger, JournalError> {
     let started = Instant::now();
-    let engine = replay_engine(Engine::new(), directory, until, progress)?;
+    let engine = replay_engine(Engine::new(), directory, &JournalStart::BEGINNING, until, progress)?;
     Ok(ReplayedLedger {
         applied_in: started.elapsed(),
         event_number: engine.event_number(),
@@ -44,11 +44,12 @@ const BATCH_EVENTS: usize = 4096;
 /// Batches that the reading thread may be ahead.
 const BATCHES_AHEAD: usize = 8;
 
-/// Replays into `engine`, which has seen no event. Another thread reads and checks ahead, so that the engine meets neither
+/// Replays into `engine`, which has seen every event before `start` and none after. Another thread reads and checks ahead, so that the engine meets neither
 /// the disk nor a CRC.
 pub(super) fn replay_engine(
     mut engine: Engine,
     directory: &Path,
+    start: &JournalStart,
     until: Option<u64>,
     mut progress: impl FnMut(u64),
 ) -> Result<Engine, JournalError> {
@@ -59,7 +60,7 @@ pub(super) fn replay_engine(
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
             .name("replay-reader".to_owned())
-            .spawn_scoped(scope, move || read_ahead(files, until, full, empty));
+            .spawn_scoped(scope, move || read_ahead(files, start, until, full, empty));
         let reading = match reading {
             Ok(reading) => reading,
             Err(source) => {
@@ -104,12 +105,13 @@ pub(super) fn event_of<'a>(record: &Record<'a>) -> Event<'a> {
 /// Sends the checked events up to `until` in batches; what was read before damage is sent, too.
 fn read_ahead<'files>(
     files: &'files JournalFiles,
+    start: &JournalStart,
     until: Option<u64>,
     full: SyncSender<Vec<Record<'files>>>,
     empty: Receiver<Vec<Record<'files>>>,
 ) -> Result<(), JournalError> {
     let mut records = files
-        .records_from(&JournalStart::BEGINNING)?
+        .records_from(start)?
         .take_while(|record| !matches!((record, until), (Ok(record), Some(until)) if record.number > until));
     loop {
         let mut batch = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH_EVENTS));

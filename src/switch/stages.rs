@@ -7,21 +7,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use super::SwitchError;
-use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger};
-use super::replay::{check_rules, replay_engine};
+use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger, RegisterRings};
+use super::recall::{Recalled, StartFigures, open_journal, snapshots};
 use super::syncer_agent::SyncerAgent;
 use crate::agent::{Agent, CompositeAgent, IntakeGate, Ring, SwitchClock, Wakeup};
 use crate::clearing::Engine;
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
 use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId};
+use crate::follower::{Follower, FollowerCounters, FollowerParts};
 use crate::housekeeping::{Desk, Housekeeping, HousekeepingParts, SnapshotDesk, Wishes};
 use crate::io::{BufferShare, Driver, DriverOptions};
 use crate::journal::{Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, SyncMode, WriteGate};
 use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
+use crate::register::RegisterOptions;
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
 use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
 
@@ -31,6 +32,12 @@ const AHEAD_NS_MAX: u64 = 5 * SECOND;
 const LINK_SLOTS_MAX: usize = 1 << 16;
 /// Receive buffers one link may hold: the share of a group's buffers.
 const BUFFERS_PER_LINK_SHARE: u16 = 8;
+
+/// Look-ups, findings, questions and marks that may wait between clearing, follower and sequencer.
+const LOOK_UPS: usize = 16_384;
+const FINDINGS: usize = 1_024;
+const REGISTER_QUERIES: usize = 1_024;
+const MARKS: usize = 256;
 
 /// Seams for tests; a daemon starts with the default.
 #[derive(Clone, Default)]
@@ -81,6 +88,10 @@ pub struct Stages {
     pub facts: JournalFacts,
     /// What was found in the journal.
     pub recovery: Recovery,
+    /// What the follower tells about itself, where there is one.
+    pub follower: Option<Arc<FollowerCounters>>,
+    /// What the start cost.
+    pub start: StartFigures,
 }
 
 impl std::fmt::Debug for Stages {
@@ -115,7 +126,7 @@ impl Stages {
             start: None,
             gate: options.gate,
         };
-        let (mut journal, engine) = open_journal(journal_options, directory, profile.payments_expected)?;
+        let (mut journal, recalled) = open_journal(journal_options, settings, directory, profile.payments_expected)?;
         for message in journal.facts.messages.iter().chain(&journal.recovery.messages) {
             tracing::warn!("{message}");
         }
@@ -127,7 +138,7 @@ impl Stages {
             )));
         }
         let first_time = clock.now().max(last_time);
-        append_first_events(&mut journal.appender, directory, &engine, first_time).map_err(|Full| {
+        append_first_events(&mut journal.appender, directory, &recalled.engine, first_time).map_err(|Full| {
             SwitchError::Unfit("the journal's ring does not hold the directory: enlarge ring_mib".into())
         })?;
         journal.appender.publish();
@@ -137,7 +148,7 @@ impl Stages {
             profile,
             clock,
             journal,
-            engine,
+            recalled,
             first_time,
             open_driver,
         )
@@ -170,10 +181,17 @@ impl Stages {
         profile: &Profile,
         clock: &SwitchClock,
         journal: Journal,
-        engine: Engine,
+        recalled: Recalled,
         first_time: UtcNanos,
         open_driver: &mut OpenDriver<'_>,
     ) -> Result<Self, SwitchError> {
+        if settings.follower.register_days < directory.scheme.refund_days {
+            return Err(SwitchError::Unfit(format!(
+                "the register is kept for {} days and refunds are taken for {}: set register_days under [follower] to at \
+                 least that",
+                settings.follower.register_days, directory.scheme.refund_days
+            )));
+        }
         let ready_at = journal.appender.position();
         let threads = Threads::new(profile)?;
         let participants = directory.participants.len();
@@ -196,6 +214,7 @@ impl Stages {
         let effects = Ring::new(profile.rings.effects, Arc::clone(&dispatch_wakeup));
         let changes = Ring::new(4 * connections_max.max(64), Arc::clone(&dispatch_wakeup));
         let queries = Ring::new(4 * connections_max.max(64), Arc::clone(&clearing_wakeup));
+        let findings = Ring::new(FINDINGS, Arc::clone(&sequencer_wakeup));
         let gate = Arc::new(IntakeGate::default());
         let pulse = Arc::new(LedgerPulse::default());
         let next_words: Arc<[AtomicU64]> = (0..participants).map(|_| AtomicU64::new(1)).collect();
@@ -263,6 +282,7 @@ impl Stages {
             appender: journal.appender,
             requests,
             priority: Arc::clone(&priority),
+            findings: Arc::clone(&findings),
             shares,
             homes,
             clock: clock.clone(),
@@ -273,8 +293,52 @@ impl Stages {
             AgentRole::Sequencer,
             vec![Box::new(Sequencer::new(sequencer, first_time))],
         );
+        let register = match threads.find(AgentRole::Follower, 0) {
+            Some(wakeup) => Some(RegisterRings {
+                look_ups: Ring::new(LOOK_UPS, Arc::clone(&wakeup)),
+                queries: Ring::new(REGISTER_QUERIES, Arc::clone(&wakeup)),
+                marks: Ring::new(MARKS, wakeup),
+            }),
+            None => None,
+        };
+        if register.is_none() {
+            tracing::warn!(
+                "there is no follower: no snapshots are taken, so that every start replays the whole journal, and what \
+                 concerns payments that have left memory is not answered; set enabled = true under [follower], and give \
+                 the profile a thread with agents = [\"follower\"]"
+            );
+        }
+        let follower = register.as_ref().map(|rings| {
+            let counters = Arc::new(FollowerCounters::default());
+            let parts = FollowerParts {
+                source: journal.source,
+                superblock: journal.superblock,
+                positions: Arc::clone(&journal.positions),
+                snapshots: snapshots(settings, journal.facts.journal_id),
+                began_with: recalled.snapshot,
+                unusable: recalled.unusable,
+                register: RegisterOptions {
+                    directory: settings.data.join("register"),
+                    journal_id: journal.facts.journal_id,
+                    payments_in_memory: settings.follower.payments_in_memory as usize,
+                },
+                settings: settings.follower,
+                look_ups: Arc::clone(&rings.look_ups),
+                queries: Arc::clone(&rings.queries),
+                marks: Arc::clone(&rings.marks),
+                findings,
+                priority: Arc::clone(&priority),
+                effects: Arc::clone(&effects),
+                gate: Arc::clone(&gate),
+                clock: clock.clone(),
+                counters: Arc::clone(&counters),
+            };
+            agents.insert(AgentRole::Follower, vec![Box::new(Follower::new(parts))]);
+            counters
+        });
         let clearing = ClearingParts {
-            engine,
+            engine: recalled.engine,
+            register,
             reader: journal.reader,
             effects: Arc::clone(&effects),
             queries,
@@ -336,6 +400,8 @@ impl Stages {
             dispatch_counters,
             facts: journal.facts,
             recovery: journal.recovery,
+            follower,
+            start: recalled.figures,
         })
     }
 }
@@ -344,74 +410,6 @@ impl Stages {
 #[must_use]
 pub fn journal_directory(settings: &Settings) -> PathBuf {
     settings.data.join("journal")
-}
-
-/// Opens or makes the journal, and gives the engine that its history leads to.
-fn open_journal(
-    options: JournalOptions,
-    directory: &Directory,
-    payments_expected: u64,
-) -> Result<(Journal, Engine), SwitchError> {
-    // Only when the journal is this switch's own: a second one on the same data says so before it takes memory.
-    let new_engine = || {
-        Engine::with_room_for(payments_expected as usize)
-            .map_err(SwitchError::host("get memory for the payments the profile expects"))
-    };
-    let path = options.directory.clone();
-    if !Journal::exists(&path) {
-        return Ok((Journal::create(options)?, new_engine()?));
-    }
-    let journal = Journal::open(options)?;
-    check_rules(&path)?;
-    let started = Instant::now();
-    let mut told = started;
-    let engine = replay_engine(new_engine()?, &path, None, |events| {
-        if told.elapsed() > Duration::from_secs(2) {
-            told = Instant::now();
-            tracing::info!(events, "replaying the journal");
-        }
-    })?;
-    if engine.event_number() != journal.recovery.last_event {
-        return Err(SwitchError::Unfit(format!(
-            "the journal ends with event {} but replay came to event {}: verify the journal before starting",
-            journal.recovery.last_event,
-            engine.event_number()
-        )));
-    }
-    tracing::info!(
-        events = engine.event_number(),
-        ms = started.elapsed().as_millis() as u64,
-        "replayed the journal"
-    );
-    check_directory(directory, &engine)?;
-    Ok((journal, engine))
-}
-
-/// A number once given to a participant stays its own; changed terms take effect only as events.
-fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchError> {
-    let journaled = engine.snapshot().participants;
-    if engine.event_number() == 0 {
-        return Ok(());
-    }
-    for (entry, known) in directory.participants.iter().zip(&journaled) {
-        if entry.terms.code != known.code {
-            return Err(SwitchError::Unfit(format!(
-                "participant {} is {} in the directory and {} in the journal: numbers are never reused; give back the \
-                 directory this journal was begun with",
-                known.index, entry.terms.code, known.code
-            )));
-        }
-    }
-    // A machine that stops in the very first write leaves a part of them; what Genesis announced counts, the rest follows.
-    let announced = engine.participants_announced();
-    if directory.participants.len() != announced {
-        return Err(SwitchError::Unfit(format!(
-            "the directory has {} participants and the journal {}: participants can't be added or removed by file yet",
-            directory.participants.len(),
-            announced
-        )));
-    }
-    Ok(())
 }
 
 /// What this start itself puts into the journal: Genesis, or what a crash during it left out; Restart; missing windows.
@@ -482,11 +480,14 @@ impl Threads {
 
     /// The wake-up of the thread that runs the `nth` agent of this role.
     pub(super) fn of(&self, role: AgentRole, nth: usize) -> Result<Arc<Wakeup>, SwitchError> {
-        let threads = self.by_role.get(&role).and_then(|threads| threads.get(nth));
-        let thread = threads.ok_or_else(|| {
-            SwitchError::Unfit(format!("the profile gives no thread to {} number {nth}", role.name()))
-        })?;
-        Ok(Arc::clone(&self.wakeups[*thread]))
+        self.find(role, nth)
+            .ok_or_else(|| SwitchError::Unfit(format!("the profile gives no thread to {} number {nth}", role.name())))
+    }
+
+    /// The wake-up of the thread that runs the `nth` agent of this role, if there is one.
+    fn find(&self, role: AgentRole, nth: usize) -> Option<Arc<Wakeup>> {
+        let thread = *self.by_role.get(&role)?.get(nth)?;
+        Some(Arc::clone(&self.wakeups[thread]))
     }
 
     /// Those who wait for a durable write.

@@ -1,0 +1,33 @@
+//! What the follower's engine says: nothing leaves, everything is filed.
+
+use crate::clearing::Outlet;
+use crate::domain::UtcNanos;
+use crate::register::DayRegister;
+use crate::wire::{Effect, RegisterEntry, WordEntry};
+
+/// Files what became final, at the time of the event.
+pub(super) struct Filing<'a> {
+    pub(super) register: &'a mut DayRegister,
+    pub(super) time: UtcNanos,
+}
+
+impl Outlet for Filing<'_> {
+    /// The live engine's effects went out when the event was live.
+    fn emit(&mut self, _: Effect) {}
+
+    fn listens(&self) -> bool {
+        false
+    }
+
+    fn keeps_register(&self) -> bool {
+        true
+    }
+
+    fn registered(&mut self, entry: &RegisterEntry) {
+        self.register.file_payment(entry);
+    }
+
+    fn worded(&mut self, word: &WordEntry) {
+        self.register.file_word(word, self.time);
+    }
+}

@@ -1,0 +1,203 @@
+//! How a start comes by its ledger: the newest good snapshot, and the journal behind it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::SwitchError;
+use super::replay::{check_rules, replay_engine};
+use crate::clearing::Engine;
+use crate::config::{Directory, Settings};
+use crate::journal::{Journal, JournalFiles, JournalOptions, JournalStart};
+use crate::snapshot::{Loaded, SnapshotError, SnapshotStore};
+
+/// What a start cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartFigures {
+    /// The last event of the snapshot it began with; 0 = there was none.
+    pub snapshot_event: u64,
+    /// Reading that.
+    pub snapshot_ms: u64,
+    /// Finding the journal's end.
+    pub journal_ms: u64,
+    /// Events replayed behind the snapshot.
+    pub replayed_events: u64,
+    /// Replaying them.
+    pub replayed_ms: u64,
+}
+
+impl StartFigures {
+    /// The figures as the status has them.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "snapshot_event": Some(self.snapshot_event).filter(|&event| event > 0),
+            "snapshot_ms": self.snapshot_ms,
+            "journal_ms": self.journal_ms,
+            "replayed_events": self.replayed_events,
+            "replayed_ms": self.replayed_ms,
+        })
+    }
+}
+
+/// The ledger that a start begins with.
+pub(super) struct Recalled {
+    pub(super) engine: Engine,
+    /// The snapshot it came from.
+    pub(super) snapshot: Option<PathBuf>,
+    /// Snapshots that could not be used.
+    pub(super) unusable: Vec<PathBuf>,
+    pub(super) figures: StartFigures,
+}
+
+/// The snapshots of the journal with this id.
+pub(super) fn snapshots(settings: &Settings, journal_id: [u8; 16]) -> SnapshotStore {
+    SnapshotStore::new(settings.data.join("snapshots"), journal_id)
+}
+
+/// Opens or makes the journal, and gives the ledger that its history leads to: from the newest snapshot that can be used,
+/// else from the journal's beginning.
+pub(super) fn open_journal(
+    options: JournalOptions,
+    settings: &Settings,
+    directory: &Directory,
+    payments_expected: u64,
+) -> Result<(Journal, Recalled), SwitchError> {
+    let new_engine = || {
+        Engine::with_room_for(payments_expected as usize)
+            .map_err(SwitchError::host("get memory for the payments the profile expects"))
+    };
+    let path = options.directory.clone();
+    if !Journal::exists(&path) {
+        let journal = Journal::create(options)?;
+        let recalled = Recalled {
+            engine: new_engine()?,
+            snapshot: None,
+            unusable: Vec::new(),
+            figures: StartFigures::default(),
+        };
+        return Ok((journal, recalled));
+    }
+    let mut recalled = None;
+    let mut unusable = Vec::new();
+    let mut figures = StartFigures::default();
+    let store = snapshots(settings, JournalFiles::open(&path)?.journal_id());
+    for file in store.list()? {
+        match begin_with(&store, &file.path, &options, &mut figures)? {
+            Ok(begun) => {
+                recalled = Some((begun, file.path));
+                break;
+            }
+            Err(error) => {
+                tracing::warn!("snapshot {error}; the one before it is tried");
+                unusable.push(file.path);
+            }
+        }
+    }
+    let (journal, start, engine, snapshot) = match recalled {
+        Some(((journal, loaded), path)) => (journal, loaded.point.start, loaded.engine, Some(path)),
+        None => {
+            let started = Instant::now();
+            // Only when the journal is this switch's own: a second one on the same data says so before it takes memory.
+            let journal = Journal::open(options)?;
+            figures.journal_ms = started.elapsed().as_millis() as u64;
+            check_rules(&path)?;
+            (journal, JournalStart::BEGINNING, new_engine()?, None)
+        }
+    };
+    let started = Instant::now();
+    let mut told = started;
+    let engine = replay_engine(engine, &path, &start, None, |events| {
+        if told.elapsed() > Duration::from_secs(2) {
+            told = Instant::now();
+            tracing::info!(events, "replaying the journal");
+        }
+    })?;
+    if engine.event_number() != journal.recovery.last_event {
+        return Err(SwitchError::Unfit(format!(
+            "the journal ends with event {} but replay came to event {}: verify the journal before starting",
+            journal.recovery.last_event,
+            engine.event_number()
+        )));
+    }
+    figures.replayed_events = journal.recovery.last_event - (start.next_event - 1);
+    figures.replayed_ms = started.elapsed().as_millis() as u64;
+    tracing::info!(
+        events = figures.replayed_events,
+        ms = figures.replayed_ms,
+        "replayed the journal behind event {}",
+        start.next_event - 1
+    );
+    check_directory(directory, &engine)?;
+    let recalled = Recalled {
+        engine,
+        snapshot,
+        unusable,
+        figures,
+    };
+    Ok((journal, recalled))
+}
+
+/// Opens the journal where a snapshot says that it goes on, and then reads the snapshot; the inner error is that of a
+/// snapshot which can't be used.
+#[allow(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
+fn begin_with(
+    store: &SnapshotStore,
+    path: &Path,
+    options: &JournalOptions,
+    figures: &mut StartFigures,
+) -> Result<Result<(Journal, Loaded<Engine>), SnapshotError>, SwitchError> {
+    let start = match store.point(path) {
+        Ok(point) => point.start,
+        Err(error) => return Ok(Err(error)),
+    };
+    let started = Instant::now();
+    let journal = Journal::open(JournalOptions {
+        start: Some(start),
+        ..options.clone()
+    })?;
+    figures.journal_ms = started.elapsed().as_millis() as u64;
+    let started = Instant::now();
+    let loaded = match store.load_engine(path) {
+        Ok(loaded) => loaded,
+        Err(error) => return Ok(Err(error)),
+    };
+    figures.snapshot_event = loaded.point.event();
+    figures.snapshot_ms = started.elapsed().as_millis() as u64;
+    tracing::info!(
+        event = figures.snapshot_event,
+        bytes = loaded.bytes,
+        ms = figures.snapshot_ms,
+        "read the snapshot {}",
+        path.display()
+    );
+    Ok(Ok((journal, loaded)))
+}
+
+/// A number once given to a participant stays its own; changed terms take effect only as events.
+fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchError> {
+    let journaled = engine.snapshot().participants;
+    if engine.event_number() == 0 {
+        return Ok(());
+    }
+    for (entry, known) in directory.participants.iter().zip(&journaled) {
+        if entry.terms.code != known.code {
+            return Err(SwitchError::Unfit(format!(
+                "participant {} is {} in the directory and {} in the journal: numbers are never reused; give back the \
+                 directory this journal was begun with",
+                known.index, entry.terms.code, known.code
+            )));
+        }
+    }
+    // A machine that stops in the very first write leaves a part of them; what Genesis announced counts, the rest follows.
+    let announced = engine.participants_announced();
+    if directory.participants.len() != announced {
+        return Err(SwitchError::Unfit(format!(
+            "the directory has {} participants and the journal {}: participants can't be added or removed by file yet",
+            directory.participants.len(),
+            announced
+        )));
+    }
+    Ok(())
+}
