@@ -233,7 +233,7 @@ impl ClearingAgent {
         self.parts
             .pulse
             .open_payments
-            .store(engine.figures().open(), Ordering::Relaxed);
+            .store(engine.figures().open() + engine.figures().parked, Ordering::Relaxed);
         let (pulse, deadline_ns) = (&self.parts.pulse, engine.next_deadline().0);
         if pulse.next_deadline_ns.swap(deadline_ns, Ordering::AcqRel) > deadline_ns {
             self.parts.sequencer.wake();

@@ -55,6 +55,10 @@ pub(super) enum Said {
     Release {
         id: PaymentId,
     },
+    Request {
+        half: u8,
+        bytes: [u8; 64],
+    },
     LookUp {
         event: u64,
         id: PaymentId,
@@ -92,6 +96,10 @@ pub(super) fn said(effect: &Effect, forwarded: PaymentId, slots: &mut Vec<(u32, 
             Some((_, id)) => Ok(Said::Release { id: *id }),
             None => Err(format!("slot {} is released and was never given", slot.0)),
         },
+        Effect::Request { half, bytes } => Ok(Said::Request {
+            half: *half,
+            bytes: *bytes,
+        }),
         Effect::LookUp(look_up) => Ok(Said::LookUp {
             event: look_up.event,
             id: look_up.id,

@@ -10,7 +10,7 @@ use super::said::{Said, frame_said, said};
 use super::terms::{HKD, PARTICIPANTS, participant, scheme};
 use super::witness::{Accounts, Witness};
 use crate::clearing::fault::Fault;
-use crate::clearing::{Engine, Event, Outlet};
+use crate::clearing::{Engine, Event, Outlet, Recalled};
 use crate::domain::{Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId};
 use crate::wire::{AnswerFlags, Effect, Frame, InquiryAnswer, PaymentBody, RecordKind, WindowAction};
 
@@ -166,6 +166,7 @@ impl Stage {
                 | Said::Reversal { .. }
                 | Said::Release { .. }
                 | Said::LookUp { .. }
+                | Said::Request { .. }
                 | Said::Cut { .. } => continue,
             };
             if word > 0 {
@@ -179,7 +180,8 @@ impl Stage {
     fn compare_state(&mut self) -> Result<(), String> {
         for payment in &self.model.payments {
             let id = payment.body.id;
-            let now = InquiryAnswer::read(&self.engine.inquire(id.originator(), LinkId(1), id, 0).bytes);
+            let now = self.engine.inquire(id.originator(), LinkId(1), id, 0).frame();
+            let now = InquiryAnswer::read(&now.expect("the payment is held").bytes);
             let engine = (
                 now.state,
                 now.code,
@@ -345,7 +347,10 @@ impl Stage {
     fn words_again(&self) -> Result<(), String> {
         for (to, words) in (0u16..).zip(&self.words) {
             for (word, said) in (1u64..).zip(words) {
-                let frame = self.engine.word_again(ParticipantIndex(to), LinkId::NONE, word);
+                let frame = self
+                    .engine
+                    .word_again(ParticipantIndex(to), LinkId::NONE, word)
+                    .and_then(Recalled::frame);
                 let again = frame.map(|frame| frame_said(&frame)).transpose()?;
                 let mut first = *said;
                 match &mut first {
@@ -365,6 +370,7 @@ impl Stage {
                     | Said::Status { .. }
                     | Said::Release { .. }
                     | Said::LookUp { .. }
+                    | Said::Request { .. }
                     | Said::Cut { .. } => {}
                 }
                 agree(&format_args!("word {word} to {to} again"), &again, &Some(first))?;

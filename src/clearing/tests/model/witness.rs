@@ -78,7 +78,11 @@ impl Witness {
                 let (word, first) = (reversal.0.word, reversal.0.attempt == 1);
                 if first { self.word(*to, word) } else { Ok(()) }
             }
-            Said::Status { .. } | Said::Release { .. } | Said::LookUp { .. } | Said::Cut { .. } => Ok(()),
+            Said::Status { .. }
+            | Said::Release { .. }
+            | Said::LookUp { .. }
+            | Said::Request { .. }
+            | Said::Cut { .. } => Ok(()),
         }
     }
 
