@@ -293,14 +293,11 @@ impl Stages {
             AgentRole::Sequencer,
             vec![Box::new(Sequencer::new(sequencer, first_time))],
         );
-        let register = match threads.find(AgentRole::Follower, 0) {
-            Some(wakeup) => Some(RegisterRings {
-                look_ups: Ring::new(LOOK_UPS, Arc::clone(&wakeup)),
-                queries: Ring::new(REGISTER_QUERIES, Arc::clone(&wakeup)),
-                marks: Ring::new(MARKS, wakeup),
-            }),
-            None => None,
-        };
+        let register = threads.find(AgentRole::Follower, 0).map(|wakeup| RegisterRings {
+            look_ups: Ring::new(LOOK_UPS, Arc::clone(&wakeup)),
+            queries: Ring::new(REGISTER_QUERIES, Arc::clone(&wakeup)),
+            marks: Ring::new(MARKS, wakeup),
+        });
         if register.is_none() {
             tracing::warn!(
                 "there is no follower: no snapshots are taken, so that every start replays the whole journal, and what \
