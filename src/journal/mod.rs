@@ -58,6 +58,10 @@ use tail::Tail;
 use crate::domain::UtcNanos;
 use crate::memory::MappedMemory;
 
+/// What a start must be able to append when no further segment can be made: that it has happened, and what open payments
+/// still need of the journal.
+const START_ROOM_BYTES: u64 = 64 << 10;
+
 /// An open journal, in the parts the stages take.
 #[derive(Debug)]
 pub struct Journal {
@@ -246,7 +250,21 @@ impl Journal {
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
         // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
-        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) && preparer.prepare()? {}
+        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) {
+            match preparer.prepare() {
+                Ok(true) => {}
+                Ok(false) => break,
+                // A switch that can still note that it has started answers inquiries, and takes payments when there is room.
+                Err(error @ JournalError::NoSpace { .. })
+                    if positions.prepared() >= geometry.segment_start(geometry.segment_of(end) + 1)
+                        && positions.prepared() - end >= START_ROOM_BYTES =>
+                {
+                    facts.messages.push(error.to_string());
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(Self {
             appender: Appender::new(
                 Arc::clone(&tail),
