@@ -125,10 +125,25 @@ impl SegmentHeader {
             return Err("the file does not begin as a journal segment does");
         }
         if header.crc != header.checksum() {
-            return Err("the segment header's CRC does not match");
+            return Err(if header.version > LAYOUT_VERSION {
+                "the segment header's CRC does not match, and it names a newer version of the journal's layout: either a \
+                 newer release wrote it, or it is damaged; nothing was changed"
+            } else {
+                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file from a \
+                 copy"
+            });
         }
-        if header.version != LAYOUT_VERSION || header.schema != u32::from(SCHEMA_ID) {
-            return Err("the segment was written by another version of the journal's layout");
+        if header.version > LAYOUT_VERSION {
+            return Err(
+                "a newer release wrote the segment, in a version of the journal's layout that this one does not \
+                        know; nothing was changed: go on with that release or a later one",
+            );
+        }
+        if header.version < LAYOUT_VERSION || header.schema != u32::from(SCHEMA_ID) {
+            return Err(
+                "an older release wrote the segment, in a version of the journal's layout that this one does not \
+                        read; nothing was changed: go on with that release, or give this one a new data directory",
+            );
         }
         if behind.is_some_and(|behind| behind.iter().any(|&byte| byte != 0)) {
             return Err("the bytes between the segment's header and its first record are not zeros");

@@ -21,6 +21,7 @@ mod error;
 mod files;
 mod layout;
 mod options;
+mod place;
 mod positions;
 mod preparer;
 mod recovery;
@@ -97,7 +98,7 @@ impl Journal {
     pub fn create(options: JournalOptions) -> Result<Self, JournalError> {
         options.check()?;
         let directory = &options.directory;
-        fs::create_dir_all(directory).map_err(JournalError::system(directory, "make the directory"))?;
+        fs::create_dir_all(directory).map_err(place::refused(directory, "make the directory"))?;
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
             segment::sync_directory(parent)?;
         }
@@ -145,7 +146,7 @@ impl Journal {
             });
         }
         let lock = DirectoryLock::take(directory)?;
-        segment::remove_unfinished(directory)?;
+        place::check_segments(directory)?;
         let count = segment::list(directory)?;
         if count == 0 {
             return Err(JournalError::Absent {
@@ -166,6 +167,8 @@ impl Journal {
         recovery::check_header(&store, 0, bytemuck::bytes_of(&first))?;
         let ring = map_ring(&options)?;
         let findings = recovery::scan(&store, &ring, count)?;
+        // From here on files are changed.
+        segment::remove_unfinished(directory)?;
         let scan = &findings.scan;
         store.epoch = scan.epoch + 1;
         let mut messages = Vec::new();
