@@ -144,6 +144,11 @@ impl Installation {
         std::fs::read_to_string(self.path("switch.log")).unwrap()
     }
 
+    /// How long that is, bytes.
+    pub fn log_length(&self) -> u64 {
+        std::fs::metadata(self.path("switch.log")).map_or(0, |facts| facts.len())
+    }
+
     pub fn shutdown_report(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.path("data/shutdown.json")).unwrap()).unwrap()
     }
