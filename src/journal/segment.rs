@@ -47,13 +47,15 @@ impl WriteMode {
         } else {
             match probe_direct(directory) {
                 Ok(()) => return Ok((Self::Direct, None)),
+                // There is no room for the trial, which says nothing against direct writes where there is.
+                Err(source) if source.raw_os_error() == Some(libc::ENOSPC) => return Ok((Self::Direct, None)),
                 Err(source)
                     if wish == SyncMode::Auto
                         && matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
                 {
                     format!("the file system refuses direct writes ({source})")
                 }
-                Err(source) => return Err(JournalError::system(directory, "write directly (O_DIRECT)")(source)),
+                Err(source) => return Err(super::place::refused(directory, "write directly (O_DIRECT)")(source)),
             }
         };
         if wish == SyncMode::Direct {
@@ -126,7 +128,7 @@ impl DirectoryLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(JournalError::system(&path, "open the lock"))?;
+            .map_err(super::place::refused(directory, "open the lock in it"))?;
         // SAFETY: a call on an open descriptor.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
             return Ok(Self { _file: file });
@@ -187,14 +189,7 @@ impl SegmentStore {
 
     /// Opens a segment for reading, past the page cache where writes go past it too.
     pub(super) fn open_to_read(&self, number: u64) -> io::Result<File> {
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(self.path(number))
+        self.open_flagged(&self.path(number), OpenOptions::new().read(true))
     }
 
     /// Makes segment `number`: its blocks really allocated and written once, with zeros, so that no later sync carries
@@ -224,16 +219,7 @@ impl SegmentStore {
         if free_bytes(&self.directory)? < self.geometry.segment_bytes {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(flags)
-            .open(path)?;
+        let file = self.open_flagged(path, OpenOptions::new().write(true).create(true).truncate(true))?;
         let bytes = self.geometry.segment_bytes;
         // SAFETY: a call on an open descriptor.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as i64) } != 0 {
@@ -253,15 +239,67 @@ impl SegmentStore {
                 std::thread::sleep(PIECE_PAUSE);
             }
         }
-        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch);
+        self.write_header(&file, number, false)
+    }
+
+    fn write_header(&self, file: &File, number: u64, used_before: bool) -> io::Result<()> {
+        let bytes = self.geometry.segment_bytes;
+        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch, used_before);
         let block = MappedMemory::new(SEGMENT_HEADER_BYTES as usize, false)?;
         let header = bytemuck::bytes_of(&header);
         // SAFETY: the block is longer than the header and known to nobody else.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), block.as_ptr(), header.len());
-            write_all(&file, &[(block.as_ptr(), block.len())], 0)?;
+            write_all(file, &[(block.as_ptr(), block.len())], 0)?;
         }
         file.sync_all()
+    }
+
+    /// Makes segment `number` of the first segment there is, if that ends at or before `retained_from`: its blocks are
+    /// there and written, so that nothing needs to be allocated or made zeros. True if it did.
+    ///
+    /// The old segment is gone with its first new name; a crash in between leaves an unfinished segment, which the next
+    /// start removes.
+    pub(super) fn reuse_first(&self, number: u64, retained_from: u64) -> Result<bool, JournalError> {
+        let first = list(&self.directory)?.start;
+        if self.geometry.segment_start(first + 1) > retained_from.min(self.geometry.segment_start(number)) {
+            return Ok(false);
+        }
+        let path = self.path(number);
+        let unfinished = path.with_extension("seg.new");
+        let old = self.path(first);
+        match fs::rename(&old, &unfinished) {
+            Ok(()) => {}
+            // Retention has been faster.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(JournalError::system(&old, "use the segment again")(source)),
+        }
+        self.reuse(&unfinished, number)
+            .map_err(JournalError::system(&unfinished, "use the segment again"))?;
+        fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment"))?;
+        sync_directory(&self.directory)?;
+        Ok(true)
+    }
+
+    fn reuse(&self, path: &Path, number: u64) -> io::Result<()> {
+        let file = self.open_flagged(path, OpenOptions::new().write(true))?;
+        let length = file.metadata()?.len();
+        if length != self.geometry.segment_bytes {
+            return Err(io::Error::other(format!("it is {length} bytes long")));
+        }
+        // Whoever read it as a segment left pages in the cache, which direct writes would have to drop one by one.
+        // SAFETY: a call on an open descriptor. It is advice: where it is refused, writes are slower.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        self.write_header(&file, number, true)
+    }
+
+    /// Opens a file, past the page cache where writes go past it.
+    fn open_flagged(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT,
+            WriteMode::Fdatasync => 0,
+        };
+        options.custom_flags(flags).open(path)
     }
 
     /// Reads a whole segment to `out`, past the page cache where writes go past it too.

@@ -5,6 +5,7 @@ mod every_byte;
 mod live;
 mod model;
 mod reader;
+mod used_again;
 mod verified;
 
 use std::path::Path;

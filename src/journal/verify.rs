@@ -35,7 +35,8 @@ pub struct Verification {
     pub watermark: u64,
     /// Bytes behind the end up to the last one that is not zero: what a start of the switch would cut.
     pub bytes_behind: u64,
-    /// [`JournalError::Damaged`], where a record at the end had been durable.
+    /// [`JournalError::Damaged`], where a record at the end had been durable; [`JournalError::NotKept`], where the running
+    /// switch removed a segment before it was read.
     pub damage: Option<JournalError>,
 }
 
@@ -128,7 +129,11 @@ impl JournalFiles {
         stated_behind: u64,
         reason: &'static str,
     ) -> Option<JournalError> {
-        let segment = self.segment(self.geometry().segment_of(scan.position))?;
+        let number = self.geometry().segment_of(scan.position);
+        if let Some(gone) = self.gone(number) {
+            return Some(gone);
+        }
+        let segment = self.segment(number)?;
         if scan.clone().step(segment).is_ok() {
             return None;
         }
