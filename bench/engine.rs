@@ -54,6 +54,7 @@ impl Evening {
             payments: 0,
         };
         let mut scheme = SchemeTerms::zeroed();
+        (scheme.resident_payments, scheme.parked_max) = (1 << 20, 64);
         scheme.participant_count = (INSTITUTIONS + BANKS) as u32;
         scheme.maximum_minor = 1_000_000;
         scheme.currencies = [Currency::CNY.0, 0, 0, 0];

@@ -44,6 +44,7 @@ impl Script {
             serial: 0,
         };
         let mut scheme = SchemeTerms::zeroed();
+        (scheme.resident_payments, scheme.parked_max) = (1 << 20, 64);
         scheme.participant_count = 3;
         scheme.maximum_minor = 5_000;
         scheme.refund_days = 1;

@@ -26,7 +26,11 @@ pub struct DuplicateIndex {
 #[derive(Clone, Copy, Debug)]
 pub struct IndexedLane<'a>(&'a Partition);
 
-impl IndexedLane<'_> {
+impl<'a> IndexedLane<'a> {
+    pub(super) fn partition(&self) -> &'a Partition {
+        self.0
+    }
+
     /// The high half of its ids: date, originator, lane.
     #[must_use]
     pub fn high(&self) -> u64 {
@@ -98,7 +102,16 @@ impl DuplicateIndex {
 
     /// Forgets all ids of `date`; their memory serves later ones. Returns how many there were.
     pub fn drop_date(&mut self, date: BusinessDate) -> usize {
-        let of_date = |partition: &mut Partition| partition.key() >> 32 == u64::from(date.0);
+        self.drop_where(|dated| dated == date)
+    }
+
+    /// Forgets all ids of `date` and of those before it.
+    pub fn drop_through(&mut self, date: BusinessDate) -> usize {
+        self.drop_where(|dated| dated <= date)
+    }
+
+    fn drop_where(&mut self, goes: impl Fn(BusinessDate) -> bool) -> usize {
+        let of_date = |partition: &mut Partition| goes(BusinessDate((partition.key() >> 32) as u32));
         let mut dropped = 0;
         for partition in self.partitions.extract_if(.., of_date) {
             dropped += partition.len();
@@ -156,6 +169,17 @@ impl DuplicateIndex {
     pub fn restore(&mut self, high: u64, count: usize, entries: impl Iterator<Item = (u64, PaymentSlot)>) {
         assert!(self.number(high).is_none(), "lane {high:#018x} was restored twice");
         let partition = Partition::restored(high, count, entries, &mut self.pool);
+        self.length += partition.len();
+        self.add(partition);
+    }
+
+    /// Where the memory of lanes that are read back comes from.
+    pub(super) fn pool_mut(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// Takes a lane that was read back and is not there.
+    pub(super) fn put_back(&mut self, partition: Partition) {
         self.length += partition.len();
         self.add(partition);
     }

@@ -7,16 +7,17 @@ use thiserror::Error;
 use super::duplicates::DuplicateIndex;
 use super::exception::ExceptionItem;
 use super::figures::Figures;
+use super::mark::Digest;
+use super::parked::Parking;
 use super::participant::Participant;
-use super::payment::PaymentRecord;
 use super::refund::Refunds;
+use super::residents::{OpenDates, Residents};
 use super::reversal::Reversals;
 use super::timer::Timers;
 use super::window::Windows;
 use crate::domain::{
-    Currency, ParticipantTerms, PaymentId, PaymentSlot, Position, Role, SchemeTerms, UtcNanos, WindowId,
+    BusinessDate, Currency, ParticipantTerms, PaymentId, Position, Role, SchemeTerms, UtcNanos, WindowId,
 };
-use crate::memory::ChunkedTable;
 use crate::wire::{Effect, RecordKind, RegisterEntry, WordEntry};
 
 /// One event as it stands in the journal.
@@ -90,6 +91,12 @@ pub enum Breach {
         /// Σ amounts of open payments.
         open: Position,
     },
+    /// The register has lost a payment.
+    #[error("the register does not have payment {payment}, which was accepted")]
+    Register {
+        /// The payment.
+        payment: PaymentId,
+    },
 }
 
 /// The whole ledger state.
@@ -97,7 +104,7 @@ pub enum Breach {
 pub struct Engine {
     pub(super) scheme: SchemeTerms,
     pub(super) participants: Vec<Participant>,
-    pub(super) payments: ChunkedTable<PaymentRecord>,
+    pub(super) payments: Residents,
     pub(super) index: DuplicateIndex,
     pub(super) windows: Windows,
     pub(super) timers: Timers,
@@ -105,15 +112,28 @@ pub struct Engine {
     pub(super) refunds: Refunds,
     /// Slot of a committed Bind → the mandate's token that its bank gave.
     pub(super) tokens: BTreeMap<u32, [u64; 2]>,
-    /// Slots of the payments in doubt: derived, so that an operator's question reads no other payment.
-    pub(super) doubtful: BTreeSet<u32>,
+    /// Acceptance and slot of the payments in doubt: derived, so that an operator's question reads no other payment.
+    pub(super) doubtful: BTreeSet<(u64, u32)>,
     pub(super) exceptions: Vec<ExceptionItem>,
+    /// Payment → bits of its exception items: derived.
+    pub(super) excepted: BTreeMap<PaymentId, u8>,
+    pub(super) parking: Parking,
+    /// Derived from the table.
+    pub(super) open_dates: OpenDates,
+    /// The first business date of which there can be payments.
+    pub(super) begun: BusinessDate,
+    /// The last sealed business date; 0 = none.
+    pub(super) sealed: BusinessDate,
+    /// Over every payment as it became final, and every window's events.
+    pub(super) digest: Digest,
     pub(super) figures: Figures,
     /// Σ amounts of open payments, kept apart from the accounts: invariant 5.
     pub(super) open_sum: Position,
     pub(super) event_number: u64,
     pub(super) time: UtcNanos,
     pub(super) breach: Option<Breach>,
+    /// The table's memory is set aside at Genesis.
+    pub(super) sets_aside: bool,
     #[cfg(test)]
     pub(super) planted: Option<super::fault::Fault>,
 }
@@ -131,7 +151,7 @@ impl Engine {
         Self {
             scheme: bytemuck::Zeroable::zeroed(),
             participants: Vec::new(),
-            payments: ChunkedTable::new(false),
+            payments: Residents::default(),
             index: DuplicateIndex::new(),
             windows: Windows::default(),
             timers: Timers::default(),
@@ -140,18 +160,26 @@ impl Engine {
             tokens: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             exceptions: Vec::new(),
+            excepted: BTreeMap::new(),
+            parking: Parking::default(),
+            open_dates: OpenDates::default(),
+            begun: BusinessDate(0),
+            sealed: BusinessDate(0),
+            digest: Digest::default(),
             figures: Figures::default(),
             open_sum: 0,
             event_number: 0,
             time: UtcNanos(0),
             breach: None,
+            sets_aside: false,
             #[cfg(test)]
             planted: None,
         }
     }
 
-    /// An engine that has seen no event, with memory for so many payments mapped and faulted in: a page that is first
-    /// touched while payments flow holds all of them up for as long as the host takes to give it.
+    /// An engine that has seen no event, with memory for the ids of so many payments mapped and faulted in, which sets
+    /// aside that for its table when Genesis says how large it is: a page that is first touched while payments flow holds
+    /// all of them up for as long as the host takes to give it.
     ///
     /// # Errors
     /// The host has no such memory to give.
@@ -159,8 +187,8 @@ impl Engine {
         let mut index = DuplicateIndex::new();
         index.reserve(payments)?;
         Ok(Self {
-            payments: ChunkedTable::with_capacity(payments, false)?,
             index,
+            sets_aside: true,
             ..Self::new()
         })
     }
@@ -198,7 +226,8 @@ impl Engine {
             RecordKind::Tick => {}
             RecordKind::Window => self.window(event),
             RecordKind::Restart => self.restart(event.time, out),
-            RecordKind::Finding | RecordKind::DaySealed => {}
+            RecordKind::Finding => self.finding(event, out),
+            RecordKind::DaySealed => self.day_sealed(event),
             RecordKind::Genesis => self.genesis(event),
             RecordKind::Participant => self.participant(event),
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {:?}", event.kind),
@@ -234,7 +263,7 @@ impl Engine {
     pub fn next_deadline(&mut self) -> UtcNanos {
         let reversals = &self.reversals;
         self.timers
-            .next_deadline(&self.payments, |slot, deadline| reversals.is_due_at(slot, deadline))
+            .next_deadline(&self.payments, |id, deadline| reversals.is_due_at(id, deadline))
     }
 
     /// How many participants Genesis announced; a crash in the first write may have left fewer. 0 = there was no Genesis.
@@ -256,6 +285,16 @@ impl Engine {
     fn genesis(&mut self, event: &Event<'_>) {
         assert_eq!(event.number, 1, "Genesis is the first event");
         self.scheme = bytemuck::pod_read_unaligned(event.payload);
+        let bound = self.scheme.resident_payments;
+        assert!(
+            bound.is_power_of_two() && bound <= SchemeTerms::RESIDENT_PAYMENTS_MAX,
+            "resident_payments = {bound} is no power of two up to {}: the directory was checked before it was journaled",
+            SchemeTerms::RESIDENT_PAYMENTS_MAX
+        );
+        self.payments = Residents::new(bound, self.sets_aside)
+            .unwrap_or_else(|error| panic!("no memory for a table of {bound} payments (resident_payments): {error}"));
+        let today = event.time.business_date().day_number();
+        self.begun = BusinessDate::from_day_number(today.saturating_sub(1));
     }
 
     fn participant(&mut self, event: &Event<'_>) {
@@ -270,12 +309,6 @@ impl Engine {
         self.participants
             .push(Participant::new(terms, role, &self.scheme.currencies, class));
         self.windows.make_room(self.participants.len());
-    }
-
-    /// The payment with this id.
-    pub(super) fn find(&self, id: PaymentId) -> Option<(PaymentSlot, &PaymentRecord)> {
-        let slot = self.index.find(id)?;
-        Some((slot, &self.payments[slot.index()]))
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 //! One of each sort a payment, in the order of the events. They are never taken back: an item says what happened.
 
 use super::engine::Engine;
-use crate::domain::{PaymentId, PaymentSlot, UtcNanos};
+use crate::domain::{PaymentId, UtcNanos};
 
 /// What is wrong with a payment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,8 +31,13 @@ impl ExceptionKind {
         }
     }
 
-    /// Its bit in a payment's record: the numbers are powers of two.
-    const fn bit(self) -> u8 {
+    /// The sort with this number.
+    pub(super) fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|sort| *sort as u8 == number)
+    }
+
+    /// Its bit among a payment's: the numbers are powers of two.
+    pub(super) const fn bit(self) -> u8 {
         self as u8
     }
 }
@@ -58,14 +63,14 @@ impl Engine {
     }
 
     /// Notes an item, unless the payment has one of this sort.
-    pub(super) fn note_exception(&mut self, slot: PaymentSlot, what: ExceptionKind) {
-        let payment = &mut self.payments[slot.index()];
-        if payment.exceptions & what.bit() != 0 {
+    pub(super) fn note_exception(&mut self, payment: PaymentId, what: ExceptionKind) {
+        let sorts = self.excepted.entry(payment).or_insert(0);
+        if *sorts & what.bit() != 0 {
             return;
         }
-        payment.exceptions |= what.bit();
+        *sorts |= what.bit();
         self.exceptions.push(ExceptionItem {
-            payment: payment.id,
+            payment,
             what,
             event: self.event_number,
             time: self.time,

@@ -2,10 +2,11 @@
 //! A check that finds no planted fault would find no other either.
 
 use super::engine::{Engine, Outlet};
-use super::outbox::WordKind;
+use super::finding::Known;
+use super::outbox::Word;
 use super::payment::PaymentRecord;
-use crate::domain::{PaymentSlot, PaymentState, WindowId, WindowState};
-use crate::wire::PaymentBody;
+use crate::domain::{Kind, PaymentSlot, PaymentState, WindowId, WindowState};
+use crate::wire::{PaymentBody, WordKind};
 
 /// What the engine gets wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,10 +39,18 @@ pub(super) enum Fault {
     DropMandateToken,
     /// A restart moves no deadline.
     ForgetRestart,
+    /// What refunds hold of a payment is forgotten when it goes from the table.
+    ForgetSumAtEviction,
+    /// A repetition of a payment that went is taken for a new payment.
+    TakeRepetitionAsNew,
+    /// What waits for the register is forgotten at a restart.
+    ForgetParked,
+    /// A word is told again from whatever payment its slot has now.
+    TellWordOfSlot,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::PostOneSide,
         Self::ForgetPosition,
         Self::SettleTwice,
@@ -56,6 +65,10 @@ impl Fault {
         Self::CountRefundTwice,
         Self::DropMandateToken,
         Self::ForgetRestart,
+        Self::ForgetSumAtEviction,
+        Self::TakeRepetitionAsNew,
+        Self::ForgetParked,
+        Self::TellWordOfSlot,
     ];
 }
 
@@ -74,15 +87,15 @@ impl Engine {
 
     /// After an accepted payment has been noted.
     pub(super) fn spoil_acceptance(&mut self, slot: PaymentSlot, body: &PaymentBody) {
-        let original = self.find(body.original).map(|(original, _)| original);
-        if let Some(original) = original.filter(|_| self.gets_wrong(Fault::CountRefundTwice)) {
-            self.refunds.take(slot, original, body.amount_minor);
+        let is_refund = self.payments[slot].is_kind(Kind::Refund);
+        if is_refund && self.gets_wrong(Fault::CountRefundTwice) {
+            self.refunds.take(slot, body.original, body.amount_minor);
         }
     }
 
     /// After a reservation has been released.
     pub(super) fn spoil_release(&mut self, slot: PaymentSlot) {
-        let payment = self.payments[slot.index()];
+        let payment = self.payments[slot];
         if let Some(parties) = payment.parties().filter(|_| self.gets_wrong(Fault::ForgetRelease)) {
             let account = &mut self.participants[parties.debtor.index()].accounts[usize::from(payment.currency_slot)];
             account.reserve(payment.amount());
@@ -91,13 +104,13 @@ impl Engine {
 
     /// After a commit has been posted, before it is told.
     pub(super) fn spoil_posting(&mut self, slot: PaymentSlot) {
-        let payment = self.payments[slot.index()];
+        let payment = self.payments[slot];
         let currency_slot = usize::from(payment.currency_slot);
         let amount = payment.amount().as_position();
         if self.gets_wrong(Fault::StampClosedWindow)
             && let Some(closed) = self.closed_window(&payment)
         {
-            self.payments[slot.index()].expiry_or_window = closed.0;
+            self.payments[slot].expiry_or_window = closed.0;
         }
         if self.gets_wrong(Fault::DropMandateToken) {
             self.tokens.remove(&slot.0);
@@ -123,8 +136,8 @@ impl Engine {
     pub(super) fn spoil_refund(&mut self, slot: PaymentSlot) {
         let original = self.refunds.open().find(|(refund, _)| *refund == slot.0);
         if let Some((_, original)) = original.filter(|_| self.gets_wrong(Fault::ForgetRefund)) {
-            self.refunds.give_back(slot, self.payments[slot.index()].amount_minor);
-            self.refunds.take(slot, PaymentSlot(original), 0);
+            self.refunds.give_back(slot, self.payments[slot].amount_minor);
+            self.refunds.take(slot, original, 0);
         }
     }
 
@@ -137,19 +150,48 @@ impl Engine {
 
     /// Before a final answer gets its number.
     pub(super) fn spoil_word<O: Outlet>(&mut self, slot: PaymentSlot, out: &O) {
-        let initiator = self.payments[slot.index()].initiator();
+        let initiator = self.payments[slot].initiator();
         let participant = self.participants.get_mut(initiator.index());
         if let Some(participant) = participant
             && self.planted == Some(Fault::DependOnListener)
             && !out.listens()
         {
-            participant.outbox.push(WordKind::Answer, slot);
+            let word = Word {
+                kind: WordKind::Answer,
+                about: None,
+            };
+            participant.outbox.push(word, 0, 1);
+        }
+    }
+
+    /// Before a payment goes from the table.
+    pub(super) fn spoil_eviction(&mut self, slot: PaymentSlot) {
+        if self.gets_wrong(Fault::ForgetSumAtEviction)
+            && let Some(goes) = self.payments.get(slot)
+        {
+            self.refunds.forget(goes.id);
+        }
+    }
+
+    /// What is known of a repetition's payment.
+    pub(super) fn spoil_known(&self, known: Known) -> Known {
+        if known == Known::Away && self.gets_wrong(Fault::TakeRepetitionAsNew) {
+            Known::Nowhere
+        } else {
+            known
+        }
+    }
+
+    /// After a restart has asked the register again.
+    pub(super) fn spoil_restart(&mut self) {
+        if self.gets_wrong(Fault::ForgetParked) {
+            self.parking = super::parked::Parking::default();
         }
     }
 
     /// True when the bank of this payment is not told what became of it.
     pub(super) fn spoils_notice(&self, slot: PaymentSlot) -> bool {
-        let declined = self.payments[slot.index()].state == PaymentState::Declined as u8;
+        let declined = self.payments[slot].state == PaymentState::Declined as u8;
         declined && self.gets_wrong(Fault::ForgetNotice)
     }
 

@@ -31,6 +31,14 @@ pub struct Figures {
     pub replies_refused: u64,
     /// Status requests raised.
     pub status_requests: u64,
+    /// Events that wait for the register now.
+    pub parked: u64,
+    /// Look-ups asked of the register; again after a restart is not counted.
+    pub look_ups: u64,
+    /// Requests told 37: too many of their participant's wait, or too many payments are open.
+    pub not_taken: u64,
+    /// Replies dropped because too many of their participant's wait.
+    pub replies_dropped: u64,
     /// Final outcomes by code.
     pub by_code: [u64; 40],
     /// Final outcomes by scene: all, and committed among them.
@@ -56,6 +64,10 @@ impl Default for Figures {
             conflicts: 0,
             replies_refused: 0,
             status_requests: 0,
+            parked: 0,
+            look_ups: 0,
+            not_taken: 0,
+            replies_dropped: 0,
             by_code: [0; 40],
             by_scene: [[0; 2]; 8],
             by_kind: [[0; 2]; 8],
@@ -72,7 +84,73 @@ pub struct Success {
     pub as_responder: [u64; 2],
 }
 
+/// How many numbers a snapshot has of the figures.
+const NUMBERS: usize = 18 + 40 + 16 + 16;
+
 impl Figures {
+    /// All of them, in the order of a snapshot.
+    pub(super) fn numbers(&self) -> [u64; NUMBERS] {
+        let single = [
+            self.accepted,
+            self.reserved,
+            self.in_doubt,
+            self.committed,
+            self.declined,
+            self.rejected,
+            self.expired,
+            self.duplicates,
+            self.ids_reused,
+            self.dates_not_open,
+            self.late_words,
+            self.conflicts,
+            self.replies_refused,
+            self.status_requests,
+            self.parked,
+            self.look_ups,
+            self.not_taken,
+            self.replies_dropped,
+        ];
+        let mut numbers = [0; NUMBERS];
+        let all = single.iter().chain(&self.by_code);
+        let all = all
+            .chain(self.by_scene.as_flattened())
+            .chain(self.by_kind.as_flattened());
+        numbers.iter_mut().zip(all).for_each(|(number, count)| *number = *count);
+        numbers
+    }
+
+    /// What [`Figures::numbers`] gave.
+    pub(super) fn of_numbers(numbers: &[u64; NUMBERS]) -> Self {
+        let mut figures = Self::default();
+        let mut numbers = numbers.iter().copied();
+        let single = [
+            &mut figures.accepted,
+            &mut figures.reserved,
+            &mut figures.in_doubt,
+            &mut figures.committed,
+            &mut figures.declined,
+            &mut figures.rejected,
+            &mut figures.expired,
+            &mut figures.duplicates,
+            &mut figures.ids_reused,
+            &mut figures.dates_not_open,
+            &mut figures.late_words,
+            &mut figures.conflicts,
+            &mut figures.replies_refused,
+            &mut figures.status_requests,
+            &mut figures.parked,
+            &mut figures.look_ups,
+            &mut figures.not_taken,
+            &mut figures.replies_dropped,
+        ];
+        let all = single.into_iter().chain(&mut figures.by_code);
+        let all = all.chain(figures.by_scene.as_flattened_mut());
+        for (count, number) in all.chain(figures.by_kind.as_flattened_mut()).zip(&mut numbers) {
+            *count = number;
+        }
+        figures
+    }
+
     /// Payments that are not final.
     #[must_use]
     pub const fn open(&self) -> u64 {

@@ -72,6 +72,19 @@ impl Entry {
     }
 }
 
+/// What a saved partition says of itself before its entries.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct PartitionHead {
+    pub(super) key: u64,
+    pub(super) elements: u64,
+    length: u64,
+    capacity: u64,
+    stretched: u64,
+    low_max: u64,
+    cursor: u64,
+}
+
 /// Serial → slot.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -124,6 +137,75 @@ impl Partition {
             partition.insert(serial, slot, pool);
         }
         partition
+    }
+
+    /// What a saved partition begins with.
+    pub(super) fn head(&self) -> PartitionHead {
+        PartitionHead {
+            key: self.key,
+            elements: self.elements as u64,
+            length: self.length as u64,
+            capacity: self.capacity as u64,
+            stretched: self.stretched as u64,
+            low_max: self.low_max,
+            cursor: self.cursor as u64,
+        }
+    }
+
+    /// Its array as it lies in memory.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[Entry]> {
+        self.pieces.iter().map(|piece| &**piece)
+    }
+
+    /// Takes back what [`Partition::head`] and [`Partition::pieces`] gave: the array as it lay in memory, so that this
+    /// costs a copy and one look at each entry. `None` where the parts do not fit each other.
+    ///
+    /// # Errors
+    /// What `fill` says.
+    pub(super) fn read<E>(
+        head: PartitionHead,
+        pool: &mut Pool,
+        mut fill: impl FnMut(&mut [Entry]) -> Result<(), E>,
+    ) -> Result<Option<Self>, E> {
+        let elements = head.elements as usize;
+        let small = elements < PIECE_ELEMENTS;
+        let of_a_size = if small {
+            elements.is_power_of_two() && elements >= FIRST_ELEMENTS
+        } else {
+            elements.is_multiple_of(PIECE_ELEMENTS)
+        };
+        let ordered = head.length <= head.capacity
+            && 0 < head.capacity
+            && head.capacity <= head.stretched
+            && head.stretched < head.elements
+            && head.cursor <= head.elements;
+        if !of_a_size || !ordered {
+            return Ok(None);
+        }
+        let mut partition = Self {
+            key: head.key,
+            pieces: Vec::new(),
+            elements,
+            length: head.length as usize,
+            capacity: head.capacity as usize,
+            stretched: head.stretched as usize,
+            low_max: head.low_max,
+            cursor: head.cursor as usize,
+        };
+        let (mut counted, mut before) = (0, None);
+        for _ in 0..elements.div_ceil(PIECE_ELEMENTS) {
+            let mut piece = if small { Piece::on_heap(elements) } else { pool.take() };
+            fill(&mut piece)?;
+            for entry in piece.iter().filter(|entry| !entry.is_empty()) {
+                if before.is_some_and(|before| before >= entry.mixed()) {
+                    return Ok(None);
+                }
+                before = Some(entry.mixed());
+                counted += 1;
+            }
+            partition.pieces.push(piece);
+        }
+        Ok((counted == partition.length).then_some(partition))
     }
 
     pub(super) fn key(&self) -> u64 {

@@ -2,18 +2,19 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::residents::Place;
 use crate::domain::{
     Amount, BindStep, Code, Currency, Direction, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, UtcNanos,
     WindowId,
 };
-use crate::wire::{Answer, FinalNotice, Frame, FrameHeader};
+use crate::wire::{Answer, FinalNotice, Frame, FrameHeader, RegisterEntry};
 
 /// What the engine keeps of a payment.
 ///
 /// ```text
 ///  0 id │ 16 digest u64 │ 24 amount u64 │ 32 accepted, later final time u64 │ 40 T2 deadline, later window u64
 /// 48 link u32 │ 52 responder u16 │ 54 currency u16 │ 56 kind │ 57 scene │ 58 state │ 59 code │ 60 attempts │ 61 currency
-/// slot │ 62 step │ 63 exceptions
+/// slot │ 62 step │ 63 zero
 /// ```
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -39,13 +40,57 @@ pub(super) struct PaymentRecord {
     pub(super) currency_slot: u8,
     /// The step of a Bind or Unbind.
     pub(super) step: u8,
-    /// Bits of the exception items it has.
-    pub(super) exceptions: u8,
+    /// Zero.
+    pub(super) reserved: u8,
 }
 
 const _: () = assert!(size_of::<PaymentRecord>() == 64);
 
 impl PaymentRecord {
+    /// A final payment as the register has it.
+    pub(super) fn of_entry(entry: &RegisterEntry) -> Self {
+        Self {
+            id: entry.id,
+            digest: entry.digest,
+            amount_minor: entry.amount_minor,
+            time_ns: entry.final_ns,
+            expiry_or_window: entry.window.0,
+            link: LinkId::NONE.0,
+            responder: entry.responder,
+            currency: entry.currency,
+            kind: entry.kind,
+            scene: entry.scene,
+            state: entry.state,
+            code: entry.code,
+            attempts: 0,
+            currency_slot: 0,
+            step: entry.step,
+            reserved: 0,
+        }
+    }
+
+    /// The payment, now final, as the register keeps it.
+    pub(super) fn entry(&self, place: &Place, related: [u64; 2]) -> RegisterEntry {
+        RegisterEntry {
+            id: self.id,
+            digest: self.digest,
+            amount_minor: self.amount_minor,
+            position: place.position,
+            accepted_ns: place.accepted_ns,
+            final_ns: self.final_ns(),
+            window: self.window(),
+            related,
+            responder: self.responder,
+            currency: self.currency,
+            kind: self.kind,
+            scene: self.scene,
+            state: self.state,
+            code: self.code,
+            step: self.step,
+            reserved: [0; 7],
+        }
+    }
+
     #[inline]
     pub(super) fn state(&self) -> PaymentState {
         PaymentState::from_u8(self.state).expect("the engine alone writes payment states")

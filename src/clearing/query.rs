@@ -2,13 +2,34 @@
 
 use super::engine::Engine;
 use super::figures::Success;
-use super::outbox::WordKind;
+use super::finding::Known;
 use super::reversal::{ReversalState, reversal_frame};
 use crate::domain::{
-    Amount, Code, Currency, Kind, LinkId, ParticipantIndex, PaymentId, Position, SchemeCode, UtcNanos, WindowId,
+    Amount, Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentSlot, Position, SchemeCode, UtcNanos, WindowId,
     WindowState,
 };
-use crate::wire::{AnswerFlags, EffectFrame, Frame, FrameHeader, InquiryAnswer};
+use crate::wire::{EffectFrame, InquiryAnswer, WordKind, unknown_payment};
+
+/// Where what was asked for is found.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::large_enum_variant, reason = "handed on at once")]
+pub enum Recalled {
+    /// The engine has it.
+    Frame(EffectFrame),
+    /// The payment has gone from the engine: the register has it, or nobody.
+    InRegister,
+}
+
+impl Recalled {
+    /// The frame, where the engine has it.
+    #[must_use]
+    pub fn frame(self) -> Option<EffectFrame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::InRegister => None,
+        }
+    }
+}
 
 /// A participant as an operator sees it; sums in minor units of the scheme's first currency.
 #[derive(Clone, Debug)]
@@ -89,38 +110,30 @@ pub struct LedgerSnapshot {
 impl Engine {
     /// Answers an inquiry from the state at the last event applied. A payment of others is unknown to the asker.
     #[must_use]
-    pub fn inquire(&self, participant: ParticipantIndex, link: LinkId, id: PaymentId, reference: u64) -> EffectFrame {
-        let header = FrameHeader::new(InquiryAnswer::TEMPLATE, size_of::<InquiryAnswer>());
-        let known = self.find(id).map(|(_, payment)| payment);
-        let answer = match known.filter(|p| p.initiator() == participant || p.responder == participant) {
-            None => InquiryAnswer {
-                header,
-                id,
-                reference,
-                amount_minor: 0,
-                window: WindowId::NONE,
-                final_ns: 0,
-                currency: 0,
-                kind: 0,
-                code: Code::OriginalNotFound as u8,
-                state: 0,
-                reserved: [0; 11],
-            },
-            Some(payment) => InquiryAnswer {
-                header,
-                id,
-                reference,
-                amount_minor: payment.amount_minor,
-                window: payment.window(),
-                final_ns: payment.final_ns(),
-                currency: payment.currency().0,
-                kind: payment.kind,
-                code: payment.code,
-                state: payment.state,
-                reserved: [0; 11],
-            },
+    pub fn inquire(&self, participant: ParticipantIndex, link: LinkId, id: PaymentId, reference: u64) -> Recalled {
+        let unknown = unknown_payment(id, reference);
+        let answer = match self.known(id) {
+            Known::Away => return Recalled::InRegister,
+            Known::Nowhere => unknown,
+            Known::Resident(slot) => {
+                let payment = &self.payments[slot];
+                if payment.initiator() == participant || payment.responder == participant {
+                    InquiryAnswer {
+                        amount_minor: payment.amount_minor,
+                        window: payment.window(),
+                        final_ns: payment.final_ns(),
+                        currency: payment.currency().0,
+                        kind: payment.kind,
+                        code: payment.code,
+                        state: payment.state,
+                        ..unknown
+                    }
+                } else {
+                    unknown
+                }
+            }
         };
-        EffectFrame::new(participant, link, &answer)
+        Recalled::Frame(EffectFrame::new(participant, link, &answer))
     }
 
     /// The number the next word toward a participant will have.
@@ -131,28 +144,35 @@ impl Engine {
             .map_or(1, |p| p.outbox.next_word())
     }
 
-    /// A word told before, as a retransmission by `link`.
+    /// A word told before, as a retransmission by `link`; `None` if there was none of this number.
     #[must_use]
-    pub fn word_again(&self, participant: ParticipantIndex, link: LinkId, word: u64) -> Option<EffectFrame> {
-        let (kind, slot) = self.participants.get(participant.index())?.outbox.get(word)?;
-        let payment = &self.payments[slot.index()];
+    pub fn word_again(&self, participant: ParticipantIndex, link: LinkId, word: u64) -> Option<Recalled> {
+        let kept = self.participants.get(participant.index())?.outbox.get(word)?;
+        if let Some(reversal) = self.reversals.by_word(participant, word) {
+            let frame = reversal_frame(reversal, true);
+            return Some(Recalled::Frame(EffectFrame::new(participant, link, &frame)));
+        }
+        let held = kept.and_then(|kept| {
+            let (slot, generation) = kept.about?;
+            let same = self.payments.generation(slot) == generation;
+            #[cfg(test)]
+            let same = same || self.gets_wrong(super::fault::Fault::TellWordOfSlot);
+            same.then_some((kept.kind, slot))
+        });
+        let Some((kind, slot)) = held else {
+            return Some(Recalled::InRegister);
+        };
+        let flags = kind.flags_again();
         match kind {
-            WordKind::Answer => {
-                let answer = self.final_answer(slot, word, AnswerFlags::RETRANSMITTED);
-                Some(EffectFrame::new(participant, link, &answer))
-            }
-            WordKind::DuplicateAnswer => {
-                let answer = self.final_answer(slot, word, AnswerFlags::DUPLICATE | AnswerFlags::RETRANSMITTED);
-                Some(EffectFrame::new(participant, link, &answer))
-            }
-            WordKind::Reversal => {
-                let frame = reversal_frame(payment, self.reversals.get(slot)?, true);
-                Some(EffectFrame::new(participant, link, &frame))
+            WordKind::Answer | WordKind::DuplicateAnswer => {
+                let answer = self.final_answer(slot, word, flags);
+                Some(Recalled::Frame(EffectFrame::new(participant, link, &answer)))
             }
             WordKind::FinalNotice => {
-                let notice = payment.final_notice(word, AnswerFlags::RETRANSMITTED);
-                Some(EffectFrame::new(participant, link, &notice))
+                let notice = self.payments[slot].final_notice(word, flags);
+                Some(Recalled::Frame(EffectFrame::new(participant, link, &notice)))
             }
+            WordKind::Reversal => Some(Recalled::InRegister),
         }
     }
 
@@ -161,8 +181,8 @@ impl Engine {
     pub fn in_doubt(&self, limit: usize) -> Vec<InDoubtSnapshot> {
         let first = self.doubtful.iter().take(limit);
         first
-            .map(|&slot| {
-                let payment = &self.payments[slot as usize];
+            .map(|&(_, slot)| {
+                let payment = &self.payments[PaymentSlot(slot)];
                 InDoubtSnapshot {
                     payment: payment.id,
                     responder: payment.responder,
@@ -177,10 +197,13 @@ impl Engine {
             .collect()
     }
 
-    /// The bank of a payment that the ledger knows.
+    /// The bank of a payment that the engine holds.
     #[must_use]
     pub fn responder(&self, id: PaymentId) -> Option<ParticipantIndex> {
-        self.find(id).map(|(_, payment)| payment.responder)
+        match self.known(id) {
+            Known::Resident(slot) => Some(self.payments[slot].responder),
+            Known::Away | Known::Nowhere => None,
+        }
     }
 
     /// How a participant's payments ended; nothing of one that is not in the directory.

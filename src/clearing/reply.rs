@@ -3,27 +3,50 @@
 use super::engine::{Engine, Event, Outlet};
 use super::exception::ExceptionKind;
 use super::figures::Figures;
-use super::outbox::WordKind;
+use super::finding::Known;
+use super::outbox::Word;
 use super::participant::Participant;
 use super::payment::PaymentRecord;
 use super::reversal::ReversalState;
-use crate::domain::{Code, Direction, Kind, LinkId, PaymentSlot, PaymentState, UtcNanos, WindowId};
-use crate::wire::{Answer, Effect, EffectFrame, NotSentEvent, Regarding, ReplyEvent, ReplyOutcome, TerminateCode};
+use crate::domain::{
+    Code, Direction, Kind, LinkId, ParticipantIndex, PaymentId, PaymentSlot, PaymentState, UtcNanos, WindowId,
+};
+use crate::wire::{
+    Answer, Effect, EffectFrame, NotSentEvent, Regarding, ReplyEvent, ReplyOutcome, TerminateCode, WordEntry, WordKind,
+};
 
 impl Engine {
     pub(super) fn reply<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let reply: &ReplyEvent = bytemuck::from_bytes(event.payload);
+        let id = reply.body.id;
+        match self.known(id) {
+            Known::Resident(slot) => {
+                let payment = self.payments[slot];
+                self.word_of_bank(Some(slot), &payment, reply, event.time, out);
+            }
+            Known::Away => match self.reversals.get(id).map(|reversal| reversal.payment) {
+                Some(payment) => self.word_of_bank(None, &payment, reply, event.time, out),
+                None => self.park_reply(reply, out),
+            },
+            Known::Nowhere => self.refuse_reply(reply, TerminateCode::ReplyNotEntitled, out),
+        }
+    }
+
+    /// A bank's word about `payment`, which is in `slot` or is final and has gone from the table.
+    pub(super) fn word_of_bank<O: Outlet>(
+        &mut self,
+        slot: Option<PaymentSlot>,
+        payment: &PaymentRecord,
+        reply: &ReplyEvent,
+        time: UtcNanos,
+        out: &mut O,
+    ) {
         let body = &reply.body;
-        let payments = &self.payments;
-        let found = self.index.find(body.id);
-        let entitled = found.filter(|slot| {
-            let payment = &payments[slot.index()];
-            payment.responder.0 == reply.sender
-                && payment.amount_minor == body.amount_minor
-                && payment.currency == body.currency
-                && payment.state != PaymentState::Rejected as u8
-        });
-        let (Some(slot), Some(outcome), Some(regarding)) = (
+        let entitled = payment.responder.0 == reply.sender
+            && payment.amount_minor == body.amount_minor
+            && payment.currency == body.currency
+            && payment.state != PaymentState::Rejected as u8;
+        let (true, Some(outcome), Some(regarding)) = (
             entitled,
             ReplyOutcome::from_u8(body.outcome),
             Regarding::from_u8(body.regarding),
@@ -32,19 +55,20 @@ impl Engine {
             return;
         };
         match (regarding, outcome) {
-            (Regarding::Request | Regarding::Status, ReplyOutcome::Yes) => {
-                self.bank_says_yes(slot, body.token, event.time, out);
-            }
+            (Regarding::Request | Regarding::Status, ReplyOutcome::Yes) => match slot {
+                Some(slot) if payment.is_open() => self.commit(slot, body.token, time, out),
+                _ => self.late_yes(payment, slot, time, out),
+            },
             (Regarding::Request | Regarding::Status, ReplyOutcome::No) => {
                 let code = Code::from_u8(body.code)
                     .filter(|c| c.is_bank_refusal())
                     .unwrap_or(Code::BankDeclined);
-                self.bank_says_no(slot, code, event.time, out);
+                self.bank_says_no(slot, payment, code, time, out);
             }
             (Regarding::Status, ReplyOutcome::NeverSeen) => {
-                self.bank_says_no(slot, Code::LinkDown, event.time, out);
+                self.bank_says_no(slot, payment, Code::LinkDown, time, out);
             }
-            (Regarding::Reversal, ReplyOutcome::Acknowledged) => match self.reversals.get_mut(slot) {
+            (Regarding::Reversal, ReplyOutcome::Acknowledged) => match self.reversals.get_mut(payment.id) {
                 Some(reversal) => reversal.state = ReversalState::Acknowledged,
                 None => self.refuse_reply(reply, TerminateCode::FieldInvalid, out),
             },
@@ -56,7 +80,7 @@ impl Engine {
         }
     }
 
-    fn refuse_reply<O: Outlet>(&mut self, reply: &ReplyEvent, code: TerminateCode, out: &mut O) {
+    pub(super) fn refuse_reply<O: Outlet>(&mut self, reply: &ReplyEvent, code: TerminateCode, out: &mut O) {
         self.figures.replies_refused += 1;
         out.emit(Effect::Cut {
             link: LinkId(reply.link),
@@ -64,42 +88,47 @@ impl Engine {
         });
     }
 
-    fn bank_says_yes<O: Outlet>(&mut self, slot: PaymentSlot, token: [u64; 2], time: UtcNanos, out: &mut O) {
-        let payment = self.payments[slot.index()];
+    /// The bank says yes to a payment that is final.
+    fn late_yes<O: Outlet>(&mut self, payment: &PaymentRecord, slot: Option<PaymentSlot>, time: UtcNanos, out: &mut O) {
+        self.figures.late_words += 1;
         match payment.state() {
-            PaymentState::Reserved | PaymentState::InDoubt => self.commit(slot, token, time, out),
-            PaymentState::Committed => self.figures.late_words += 1,
-            PaymentState::Expired => {
-                self.figures.late_words += 1;
-                match payment.direction() {
-                    Direction::Pull => self.make_sure_of_reversal(slot, time, out),
-                    // The bank of a push has its final notice, and credits nobody.
-                    Direction::Push | Direction::None => {}
-                }
-            }
+            PaymentState::Committed => {}
+            PaymentState::Expired => match payment.direction() {
+                Direction::Pull => self.make_sure_of_reversal(payment, slot, time, out),
+                // The bank of a push has its final notice, and credits nobody.
+                Direction::Push | Direction::None => {}
+            },
             PaymentState::Declined => {
-                self.figures.late_words += 1;
                 self.figures.conflicts += 1;
-                self.note_exception(slot, ExceptionKind::DeclinedThenYes);
+                self.note_exception(payment.id, ExceptionKind::DeclinedThenYes);
                 match payment.direction() {
-                    Direction::Pull => self.make_sure_of_reversal(slot, time, out),
+                    Direction::Pull => self.make_sure_of_reversal(payment, slot, time, out),
                     Direction::Push | Direction::None => {}
                 }
             }
+            PaymentState::Reserved | PaymentState::InDoubt => unreachable!("an open payment is in the table"),
             PaymentState::Rejected => unreachable!("a reply to a rejected payment is refused before"),
         }
     }
 
-    fn bank_says_no<O: Outlet>(&mut self, slot: PaymentSlot, code: Code, time: UtcNanos, out: &mut O) {
-        match self.payments[slot.index()].state() {
+    fn bank_says_no<O: Outlet>(
+        &mut self,
+        slot: Option<PaymentSlot>,
+        payment: &PaymentRecord,
+        code: Code,
+        time: UtcNanos,
+        out: &mut O,
+    ) {
+        match payment.state() {
             PaymentState::Reserved | PaymentState::InDoubt => {
+                let slot = slot.expect("an open payment is in the table");
                 self.close_without_money(slot, PaymentState::Declined, code, time, out);
                 self.tell_responder(slot, out);
             }
             PaymentState::Committed => {
                 self.figures.late_words += 1;
                 self.figures.conflicts += 1;
-                self.note_exception(slot, ExceptionKind::CommittedThenNo);
+                self.note_exception(payment.id, ExceptionKind::CommittedThenNo);
             }
             PaymentState::Declined | PaymentState::Expired => self.figures.late_words += 1,
             PaymentState::Rejected => unreachable!("a reply to a rejected payment is refused before"),
@@ -108,10 +137,10 @@ impl Engine {
 
     pub(super) fn not_sent<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let not_sent: &NotSentEvent = bytemuck::from_bytes(event.payload);
-        let Some(slot) = self.index.find(not_sent.id) else {
+        let Known::Resident(slot) = self.known(not_sent.id) else {
             return;
         };
-        if self.payments[slot.index()].is_open() {
+        if self.payments[slot].is_open() {
             let code = Code::from_u8(not_sent.code).unwrap_or(Code::SwitchError);
             // Its bank never heard of it, so there is no final notice either.
             self.close_without_money(slot, PaymentState::Expired, code, event.time, out);
@@ -121,7 +150,7 @@ impl Engine {
     /// One step: release, post, stamp the window, answer. `token` is the one in the bank's yes.
     fn commit<O: Outlet>(&mut self, slot: PaymentSlot, token: [u64; 2], time: UtcNanos, out: &mut O) {
         self.release(slot, out);
-        let payment = &mut self.payments[slot.index()];
+        let payment = &mut self.payments[slot];
         let currency_slot = usize::from(payment.currency_slot);
         let amount = payment.amount().as_position();
         let window = self
@@ -141,16 +170,19 @@ impl Engine {
             }
             None => window.count(),
         }
+        let mut related = [0; 2];
         if is_refund {
             #[cfg(test)]
             self.spoil_refund(slot);
-            self.refunds.keep(slot);
+            related = bytemuck::cast(self.refunds.keep(slot));
         } else if makes_mandate {
             self.tokens.insert(slot.0, token);
+            related = token;
         }
         self.figures.committed += 1;
         #[cfg(test)]
         self.spoil_posting(slot);
+        self.note_final(slot, related, out);
         self.tell_initiator(slot, WordKind::Answer, out);
         #[cfg(test)]
         self.spoil_answer(slot, out);
@@ -167,12 +199,13 @@ impl Engine {
         out: &mut O,
     ) {
         self.release(slot, out);
-        let payment = &mut self.payments[slot.index()];
+        let payment = &mut self.payments[slot];
         payment.finish(state, code, time, WindowId::NONE);
         let payment = &*payment;
         count_outcome(&mut self.figures, &mut self.participants, payment);
+        let mut related = [0; 2];
         if payment.is_kind(Kind::Refund) {
-            self.refunds.give_back(slot, payment.amount_minor);
+            related = bytemuck::cast(self.refunds.give_back(slot, payment.amount_minor));
         }
         match state {
             PaymentState::Declined => self.figures.declined += 1,
@@ -181,13 +214,14 @@ impl Engine {
                 unreachable!("closed without money as {state:?}")
             }
         }
+        self.note_final(slot, related, out);
         self.tell_initiator(slot, WordKind::Answer, out);
     }
 
     /// Gives back the reservation and the place on the bank's link of an open payment.
     #[inline]
     fn release<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
-        let payment = &self.payments[slot.index()];
+        let payment = &self.payments[slot];
         if let Some(parties) = payment.parties() {
             let account = &mut self.participants[parties.debtor.index()].accounts[usize::from(payment.currency_slot)];
             account.release(payment.amount());
@@ -197,26 +231,60 @@ impl Engine {
             self.figures.reserved -= 1;
         } else {
             self.figures.in_doubt -= 1;
-            self.doubtful.remove(&slot.0);
+            self.doubtful.remove(&(payment.time_ns, slot.0));
         }
+        self.open_dates.remove(payment.id.date());
         #[cfg(test)]
         self.spoil_release(slot);
         out.emit(Effect::Release { slot });
+    }
+
+    /// A payment is final: it goes into the running digest and to the register.
+    #[inline]
+    pub(super) fn note_final<O: Outlet>(&mut self, slot: PaymentSlot, related: [u64; 2], out: &mut O) {
+        let payment = &self.payments[slot];
+        self.digest.add_final(payment);
+        if out.keeps_register() {
+            out.registered(&payment.entry(self.payments.place(slot), related));
+        }
+    }
+
+    /// Gives the next word to a participant its number. One outside the directory has no session and no outbox.
+    #[inline]
+    pub(super) fn number_word<O: Outlet>(
+        &mut self,
+        to: ParticipantIndex,
+        kind: WordKind,
+        id: PaymentId,
+        slot: Option<PaymentSlot>,
+        out: &mut O,
+    ) -> Option<u64> {
+        let participant = self.participants.get_mut(to.index())?;
+        let about = slot.map(|slot| (slot, self.payments.generation(slot)));
+        let (taken, bound) = (self.payments.taken(), self.payments.bound());
+        let number = participant.outbox.push(Word { kind, about }, taken, bound);
+        if out.keeps_register() {
+            out.worded(&WordEntry {
+                number,
+                id,
+                participant: to,
+                kind: kind as u8,
+                reserved: [0; 5],
+            });
+        }
+        Some(number)
     }
 
     #[inline]
     pub(super) fn tell_initiator<O: Outlet>(&mut self, slot: PaymentSlot, kind: WordKind, out: &mut O) {
         #[cfg(test)]
         self.spoil_word(slot, out);
-        let payment = &self.payments[slot.index()];
-        let initiator = payment.initiator();
-        // An originator outside the directory has no session and no outbox.
-        let Some(participant) = self.participants.get_mut(initiator.index()) else {
+        let payment = &self.payments[slot];
+        let (initiator, id, via) = (payment.initiator(), payment.id, payment.link());
+        let Some(word) = self.number_word(initiator, kind, id, Some(slot), out) else {
             return;
         };
-        let word = participant.outbox.push(kind, slot);
         if out.listens() {
-            let via = payment.link();
             let answer = self.final_answer(slot, word, 0);
             out.emit(Effect::Frame(EffectFrame::new(initiator, via, &answer)));
         }
@@ -225,18 +293,26 @@ impl Engine {
     /// The answer to a payment that is final: the same whenever it is told, but for its number and flags.
     #[inline]
     pub(super) fn final_answer(&self, slot: PaymentSlot, word: u64, flags: u8) -> Answer {
-        let payment = &self.payments[slot.index()];
+        let payment = &self.payments[slot];
         let mut answer = payment.answer(word, payment.code, flags);
-        if payment.is_kind(Kind::Bind) {
-            answer.mandate_token = self.tokens.get(&slot.0).copied().unwrap_or_default();
-        }
+        answer.mandate_token = self.mandate_token(slot, payment);
         answer
+    }
+
+    /// The token that a committed Bind in `slot` brought.
+    #[inline]
+    pub(super) fn mandate_token(&self, slot: PaymentSlot, payment: &PaymentRecord) -> [u64; 2] {
+        if payment.is_kind(Kind::Bind) {
+            self.tokens.get(&slot.0).copied().unwrap_or_default()
+        } else {
+            [0; 2]
+        }
     }
 
     /// Tells the bank of a push what became of it: only after this it credits, or knows that it must not.
     #[inline]
     pub(super) fn tell_responder<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
-        let payment = &self.payments[slot.index()];
+        let payment = &self.payments[slot];
         if payment.direction() != Direction::Push {
             return;
         }
@@ -244,15 +320,13 @@ impl Engine {
         if self.spoils_notice(slot) {
             return;
         }
-        let bank = &mut self.participants[payment.responder.index()];
-        let word = bank.outbox.push(WordKind::FinalNotice, slot);
+        let (bank, id) = (payment.responder, payment.id);
+        let Some(word) = self.number_word(bank, WordKind::FinalNotice, id, Some(slot), out) else {
+            return;
+        };
         if out.listens() {
-            let notice = payment.final_notice(word, 0);
-            out.emit(Effect::Frame(EffectFrame::new(
-                payment.responder,
-                LinkId::NONE,
-                &notice,
-            )));
+            let notice = self.payments[slot].final_notice(word, 0);
+            out.emit(Effect::Frame(EffectFrame::new(bank, LinkId::NONE, &notice)));
         }
     }
 }

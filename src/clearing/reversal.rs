@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::payment::PaymentRecord;
-use crate::domain::{PaymentSlot, SECOND, UtcNanos};
+use crate::domain::{BusinessDate, ParticipantIndex, PaymentId, SECOND, UtcNanos};
 use crate::wire::{AnswerFlags, Frame, FrameHeader, Reversal};
 
 /// After this long without an acknowledgement an operator must see to it.
@@ -32,37 +32,67 @@ pub(super) struct ReversalObject {
     pub(super) next: UtcNanos,
     /// Its number among the bank's words.
     pub(super) word: u64,
+    /// The payment, which may have gone from the table.
+    pub(super) payment: PaymentRecord,
 }
 
 /// All Reversals, by payment.
 #[derive(Debug, Default)]
-pub(super) struct Reversals(BTreeMap<u32, ReversalObject>);
+pub(super) struct Reversals {
+    objects: BTreeMap<PaymentId, ReversalObject>,
+    /// (bank, word number) → payment: derived.
+    words: BTreeMap<(u16, u64), PaymentId>,
+}
 
 impl Reversals {
-    pub(super) fn get(&self, slot: PaymentSlot) -> Option<&ReversalObject> {
-        self.0.get(&slot.0)
+    pub(super) fn get(&self, id: PaymentId) -> Option<&ReversalObject> {
+        self.objects.get(&id)
     }
 
-    pub(super) fn get_mut(&mut self, slot: PaymentSlot) -> Option<&mut ReversalObject> {
-        self.0.get_mut(&slot.0)
+    pub(super) fn get_mut(&mut self, id: PaymentId) -> Option<&mut ReversalObject> {
+        self.objects.get_mut(&id)
     }
 
-    pub(super) fn insert(&mut self, slot: PaymentSlot, reversal: ReversalObject) {
-        self.0.insert(slot.0, reversal);
+    /// The Reversal that is this word toward a bank.
+    pub(super) fn by_word(&self, bank: ParticipantIndex, word: u64) -> Option<&ReversalObject> {
+        self.get(*self.words.get(&(bank.0, word))?)
+    }
+
+    pub(super) fn insert(&mut self, reversal: ReversalObject) {
+        let payment = &reversal.payment;
+        self.words.insert((payment.responder.0, reversal.word), payment.id);
+        self.objects.insert(payment.id, reversal);
+    }
+
+    /// Forgets those of payments dated before `first` that are not due.
+    pub(super) fn forget_before(&mut self, first: BusinessDate) {
+        self.objects
+            .retain(|id, reversal| id.date() >= first || reversal.state == ReversalState::Due);
+        self.words.retain(|_, id| self.objects.contains_key(id));
     }
 
     /// True when the timer of this deadline still means something.
-    pub(super) fn is_due_at(&self, slot: PaymentSlot, deadline: UtcNanos) -> bool {
-        self.get(slot)
+    pub(super) fn is_due_at(&self, id: PaymentId, deadline: UtcNanos) -> bool {
+        self.get(id)
             .is_some_and(|r| r.state == ReversalState::Due && r.next == deadline)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (PaymentSlot, &ReversalObject)> {
-        self.0.iter().map(|(&slot, reversal)| (PaymentSlot(slot), reversal))
+    /// In the order of the payments' ids.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &ReversalObject> {
+        self.objects.values()
     }
 
     pub(super) fn count(&self, state: ReversalState) -> u64 {
-        self.0.values().filter(|r| r.state == state).count() as u64
+        self.objects.values().filter(|r| r.state == state).count() as u64
+    }
+}
+
+impl ReversalState {
+    /// Reads the number.
+    pub(super) fn from_u8(number: u8) -> Option<Self> {
+        [Self::Due, Self::Acknowledged, Self::Manual]
+            .into_iter()
+            .find(|state| *state as u8 == number)
     }
 }
 
@@ -82,7 +112,8 @@ impl ReversalObject {
 }
 
 /// A Reversal as a frame.
-pub(super) fn reversal_frame(payment: &PaymentRecord, reversal: &ReversalObject, repeated: bool) -> Reversal {
+pub(super) fn reversal_frame(reversal: &ReversalObject, repeated: bool) -> Reversal {
+    let payment = &reversal.payment;
     Reversal {
         header: FrameHeader::new(Reversal::TEMPLATE, size_of::<Reversal>()),
         id: payment.id,
@@ -112,6 +143,7 @@ mod tests {
             raised: start,
             next: start,
             word: 1,
+            payment: bytemuck::Zeroable::zeroed(),
         };
         let mut now = start;
         let mut pauses = Vec::new();

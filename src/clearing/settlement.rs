@@ -10,6 +10,8 @@ impl Engine {
         let Some(action) = WindowAction::from_u8(window.action) else {
             return;
         };
+        self.digest
+            .add(window.window.0 ^ u64::from(window.action), event.number);
         match action {
             WindowAction::Open | WindowAction::Close => {
                 let Some(currency_slot) = self.currency_slot(Currency(window.currency)) else {

@@ -15,11 +15,12 @@ impl fmt::Display for StateHash {
 }
 
 impl Engine {
-    /// Hashes the state; takes time in proportion to the payments ever seen.
+    /// Hashes the state; takes time in proportion to the payments held and what is kept of those that went. The ids of
+    /// the duplicate index are in it by the running digest.
     #[must_use]
     pub fn state_hash(&self) -> StateHash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"clearway state 2");
+        hasher.update(b"clearway state 3");
         hasher.update(&self.event_number.to_le_bytes());
         hasher.update(&self.time.0.to_le_bytes());
         hasher.update(bytemuck::bytes_of(&self.scheme));
@@ -45,20 +46,20 @@ impl Engine {
                 hasher.update(&net.to_le_bytes());
             }
         }
-        for (slot, reversal) in self.reversals.iter() {
-            hasher.update(&slot.0.to_le_bytes());
+        for reversal in self.reversals.iter() {
             hasher.update(&[reversal.state as u8, reversal.attempts]);
             hasher.update(&reversal.raised.0.to_le_bytes());
             hasher.update(&reversal.next.0.to_le_bytes());
             hasher.update(&reversal.word.to_le_bytes());
+            hasher.update(bytemuck::bytes_of(&reversal.payment));
         }
         for (original, sum) in self.refunds.sums() {
-            hasher.update(&original.to_le_bytes());
+            hasher.update(bytemuck::bytes_of(&original));
             hasher.update(&sum.to_le_bytes());
         }
         for (refund, original) in self.refunds.open() {
             hasher.update(&refund.to_le_bytes());
-            hasher.update(&original.to_le_bytes());
+            hasher.update(bytemuck::bytes_of(&original));
         }
         for (slot, token) in &self.tokens {
             hasher.update(&slot.to_le_bytes());
@@ -70,8 +71,20 @@ impl Engine {
             hasher.update(&item.event.to_le_bytes());
             hasher.update(&item.time.0.to_le_bytes());
         }
-        for index in 0..self.payments.len() {
-            hasher.update(bytemuck::bytes_of(&self.payments[index]));
+        for row in self.parking.rows() {
+            hasher.update(bytemuck::bytes_of(&row));
+        }
+        for number in [self.begun.0, self.sealed.0, self.payments.cursor()] {
+            hasher.update(&number.to_le_bytes());
+        }
+        for number in [self.payments.taken(), self.index.len() as u64, self.digest.0] {
+            hasher.update(&number.to_le_bytes());
+        }
+        for record in self.payments.records().iter() {
+            hasher.update(bytemuck::bytes_of(record));
+        }
+        for place in self.payments.places().iter() {
+            hasher.update(bytemuck::bytes_of(place));
         }
         StateHash(*hasher.finalize().as_bytes())
     }

@@ -7,9 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::payment::PaymentRecord;
+use super::residents::Residents;
 use crate::domain::{PaymentId, PaymentSlot, PaymentState, UtcNanos};
-use crate::memory::ChunkedTable;
 
 /// What a timer does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,20 +23,43 @@ pub(super) enum TimerKind {
     Reversal,
 }
 
+impl TimerKind {
+    /// Reads the number.
+    pub(super) fn from_u32(number: u32) -> Option<Self> {
+        [Self::Doubt, Self::Status, Self::Expiry, Self::Reversal]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
+    }
+}
+
 /// A timer that is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Timer {
     pub(super) deadline: UtcNanos,
     pub(super) id: PaymentId,
     pub(super) kind: TimerKind,
+    /// The payment's slot; that of a Reversal says nothing.
     pub(super) slot: PaymentSlot,
+}
+
+impl Timer {
+    /// True when its payment is open: a slot may have another payment by now.
+    pub(super) fn concerns(&self, payments: &Residents) -> bool {
+        payments
+            .get(self.slot)
+            .is_some_and(|payment| payment.id == self.id && payment.is_open())
+    }
 }
 
 #[derive(Debug)]
 struct DoubtQueue {
     span_ns: u64,
-    slots: VecDeque<u32>,
+    /// Slot, and its generation when the payment was accepted.
+    slots: VecDeque<(u32, u32)>,
 }
+
+/// T1 queues and the heap, as a snapshot has them.
+pub(super) type TimerParts = (Vec<Vec<(u32, u32)>>, Vec<Timer>);
 
 /// All timers.
 #[derive(Debug, Default)]
@@ -59,10 +81,31 @@ impl Timers {
         self.doubt.len() - 1
     }
 
+    /// The queues in the order of their classes, and the other timers in the order in which they fire.
+    pub(super) fn parts(&self) -> TimerParts {
+        let queues = self.doubt.iter().map(|queue| queue.slots.iter().copied().collect());
+        let mut rest: Vec<Timer> = self.heap.iter().map(|Reverse(timer)| *timer).collect();
+        rest.sort_unstable();
+        (queues.collect(), rest)
+    }
+
+    /// How many T1 queues there are.
+    pub(super) fn classes(&self) -> usize {
+        self.doubt.len()
+    }
+
+    /// Takes back what [`Timers::parts`] gave; the classes are there.
+    pub(super) fn restore(&mut self, queues: Vec<Vec<(u32, u32)>>, rest: Vec<Timer>) {
+        for (queue, slots) in self.doubt.iter_mut().zip(queues) {
+            queue.slots = slots.into();
+        }
+        self.heap = rest.into_iter().map(Reverse).collect();
+    }
+
     /// Starts T1 of the payment just accepted.
     #[inline]
-    pub(super) fn start_doubt(&mut self, class: usize, slot: PaymentSlot) {
-        self.doubt[class].slots.push_back(slot.0);
+    pub(super) fn start_doubt(&mut self, class: usize, slot: PaymentSlot, generation: u32) {
+        self.doubt[class].slots.push_back((slot.0, generation));
     }
 
     /// Starts any other timer.
@@ -72,7 +115,7 @@ impl Timers {
 
     /// The next timer due at or before `time`.
     #[inline]
-    pub(super) fn pop_due(&mut self, time: UtcNanos, payments: &ChunkedTable<PaymentRecord>) -> Option<Timer> {
+    pub(super) fn pop_due(&mut self, time: UtcNanos, payments: &Residents) -> Option<Timer> {
         for class in 0..self.doubt.len() {
             while let Some(timer) = self.doubt_head(class, payments) {
                 if timer.deadline > time {
@@ -91,13 +134,13 @@ impl Timers {
     /// The earliest deadline that still means something.
     pub(super) fn next_deadline(
         &mut self,
-        payments: &ChunkedTable<PaymentRecord>,
-        reversal_is_due: impl Fn(PaymentSlot, UtcNanos) -> bool,
+        payments: &Residents,
+        reversal_is_due: impl Fn(PaymentId, UtcNanos) -> bool,
     ) -> UtcNanos {
         while let Some(Reverse(timer)) = self.heap.peek() {
             let live = match timer.kind {
-                TimerKind::Reversal => reversal_is_due(timer.slot, timer.deadline),
-                TimerKind::Doubt | TimerKind::Status | TimerKind::Expiry => payments[timer.slot.index()].is_open(),
+                TimerKind::Reversal => reversal_is_due(timer.id, timer.deadline),
+                TimerKind::Doubt | TimerKind::Status | TimerKind::Expiry => timer.concerns(payments),
             };
             if live {
                 break;
@@ -126,16 +169,17 @@ impl Timers {
 
     /// The first of the class that is still Reserved; those before it are dropped.
     #[inline]
-    fn doubt_head(&mut self, class: usize, payments: &ChunkedTable<PaymentRecord>) -> Option<Timer> {
+    fn doubt_head(&mut self, class: usize, payments: &Residents) -> Option<Timer> {
         let queue = &mut self.doubt[class];
-        while let Some(&slot) = queue.slots.front() {
-            let payment = &payments[slot as usize];
-            if payment.state == PaymentState::Reserved as u8 {
+        while let Some(&(slot, generation)) = queue.slots.front() {
+            let slot = PaymentSlot(slot);
+            let payment = &payments[slot];
+            if payment.state == PaymentState::Reserved as u8 && payments.generation(slot) == generation {
                 return Some(Timer {
                     deadline: UtcNanos(payment.time_ns).plus(queue.span_ns),
                     id: payment.id,
                     kind: TimerKind::Doubt,
-                    slot: PaymentSlot(slot),
+                    slot,
                 });
             }
             queue.slots.pop_front();

@@ -31,8 +31,29 @@ pub(super) struct Windows {
 }
 
 impl Windows {
+    /// The windows as a snapshot has them.
+    pub(super) fn restored(windows: Vec<Window>, date: BusinessDate, opened_on_date: u32) -> Self {
+        let mut open = [None; 4];
+        for (number, window) in windows.iter().enumerate() {
+            if window.state == WindowState::Open {
+                open[usize::from(window.currency_slot)] = Some(number);
+            }
+        }
+        Self {
+            windows,
+            open,
+            date,
+            opened_on_date,
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Window> {
         self.windows.iter()
+    }
+
+    /// The open windows, in the order of their currencies.
+    pub(super) fn open_ones(&self) -> impl Iterator<Item = &Window> {
+        self.open.iter().flatten().map(|&index| &self.windows[index])
     }
 
     /// The window payments in this currency commit into now.

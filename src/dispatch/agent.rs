@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::links::LinkTable;
 use super::queue::{Queue, Waiting};
 use crate::agent::{Agent, AgentError, RETRY_PAUSE, Ring, SwitchClock};
@@ -13,15 +15,25 @@ use crate::journal::{Positions, TailView};
 use crate::memory::ChunkedTable;
 use crate::wire::{
     Answer, AnswerFlags, Effect, EffectFrame, Frame, Intake, LinkChange, Outbound, OutboundKind, PaymentRequest,
-    RequestEvent, StatusRequest, Template, Unsent,
+    RequestEvent, Seat, StatusRequest, Template, Unsent,
 };
 
 /// Effects taken per duty cycle.
 const EFFECTS_PER_CYCLE: usize = 8_192;
 /// Status requests to one bank a second: a bucket of their own, so that they never take a payment's place.
 const STATUS_REQUESTS_PER_SECOND: u32 = 1_000;
-/// In [`Dispatch::sent_on`]: the payment is final.
+/// In [`Seated::sent_on`]: the payment is final.
 const FINAL: u32 = u32::MAX;
+
+/// The payment in a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Seated {
+    /// The link its request went on, 0 = none, [`FINAL`].
+    sent_on: u32,
+    /// How many payments dispatch has seen in the slot.
+    turn: u32,
+}
 
 /// What dispatch counts.
 #[derive(Debug, Default)]
@@ -73,8 +85,10 @@ pub struct Dispatch {
     waiting: Vec<ParticipantIndex>,
     /// Payments whose status request waits: one each.
     status_waiting: HashSet<PaymentId>,
-    /// By payment slot: the link its request went on, 0 = none, [`FINAL`].
-    sent_on: ChunkedTable<u32>,
+    /// By slot: the payment that dispatch has seen there last.
+    seats: ChunkedTable<Seated>,
+    /// The request of the next Forward that says it is given.
+    given: [u8; 128],
     deferred: VecDeque<Intake>,
     marked: u64,
     /// The position to mark next, and how many effects in the ring come before that: under a load that never lets the
@@ -100,8 +114,9 @@ impl Dispatch {
             waiting: Vec::new(),
             status_waiting: HashSet::new(),
             // Without memory to set aside it grows as payments come.
-            sent_on: ChunkedTable::with_capacity(parts.payments_expected, false)
+            seats: ChunkedTable::with_capacity(parts.payments_expected, false)
                 .unwrap_or_else(|_| ChunkedTable::new(false)),
+            given: [0; 128],
             deferred: VecDeque::new(),
             marked: 0,
             mark_next: None,
@@ -134,17 +149,17 @@ impl Dispatch {
 
     /// A request that its link did not send waits for another, as long as any request does.
     fn take_back(&mut self, unsent: &Unsent) {
-        let sent_on = &mut self.sent_on[unsent.slot.index()];
-        // It may be final meanwhile: then there is nothing to send.
-        if *sent_on != unsent.link.0 {
+        let seated = &mut self.seats[unsent.seat.slot.index()];
+        // It may be final meanwhile, and another payment have its slot: then there is nothing to send.
+        if seated.turn != unsent.seat.turn || seated.sent_on != unsent.link.0 {
             return;
         }
-        *sent_on = LinkId::NONE.0;
+        seated.sent_on = LinkId::NONE.0;
         self.links.give_credit(unsent.link);
         bump(&self.parts.counters.returned, 1);
         let body = PaymentRequest::read(&unsent.frame).body;
         self.queues[body.responder.index()].put_back(Waiting {
-            slot: unsent.slot,
+            seat: unsent.seat,
             id: body.id,
             deadline: unsent.deadline,
             frame: unsent.frame,
@@ -184,6 +199,9 @@ impl Dispatch {
                 } => {
                     self.forward(slot, responder, position, accepted.plus(wait_ns));
                 }
+                Effect::Request { half, bytes } => {
+                    self.given[usize::from(half) * bytes.len()..][..bytes.len()].copy_from_slice(&bytes);
+                }
                 Effect::Frame(frame) => self.frame(frame),
                 Effect::Release { slot } => self.release(slot),
                 Effect::LookUp(_) => bump(&self.parts.counters.look_ups, 1),
@@ -222,39 +240,65 @@ impl Dispatch {
 
     #[inline]
     fn forward(&mut self, slot: PaymentSlot, responder: ParticipantIndex, position: u64, deadline: UtcNanos) {
-        while self.sent_on.len() <= slot.index() {
-            self.sent_on.push(LinkId::NONE.0);
+        while self.seats.len() <= slot.index() {
+            self.seats.push(Seated::zeroed());
         }
+        // The slot may have had another payment before, of which something may still come back.
+        let seated = &mut self.seats[slot.index()];
+        (seated.sent_on, seated.turn) = (LinkId::NONE.0, seated.turn.wrapping_add(1));
+        let seat = Seat {
+            slot,
+            turn: seated.turn,
+        };
+        let given = position == Effect::REQUEST_GIVEN;
         let nothing_waits = self.queues[responder.index()].first().is_none();
-        if nothing_waits && let Some(link) = self.links.take_credit(responder, self.now) {
-            self.sent_on[slot.index()] = link.0;
+        if nothing_waits
+            && !given
+            && let Some(link) = self.links.take_credit(responder, self.now)
+        {
+            self.seats[slot.index()].sent_on = link.0;
             self.push(
                 link,
                 OutboundKind::Journaled {
-                    slot,
+                    seat,
                     position,
                     deadline,
                 },
             );
             return;
         }
-        let frame = RequestEvent::frame(|record| self.parts.view.copy(position, record));
+        let frame = RequestEvent::frame(|record| {
+            if given {
+                record.copy_from_slice(&self.given);
+            } else {
+                self.parts.view.copy(position, record);
+            }
+        });
         let id = PaymentRequest::read(&frame).body.id;
         self.queues[responder.index()].push(Waiting {
-            slot,
+            seat,
             id,
             deadline,
             frame,
         });
         self.list(responder);
+        if given {
+            self.send_waiting(responder);
+        }
+    }
+
+    /// True when nothing more of this request is to be sent.
+    fn is_over(&self, seat: Seat) -> bool {
+        let seated = &self.seats[seat.slot.index()];
+        seated.turn != seat.turn || seated.sent_on == FINAL
     }
 
     #[inline]
     fn release(&mut self, slot: PaymentSlot) {
-        while self.sent_on.len() <= slot.index() {
-            self.sent_on.push(LinkId::NONE.0);
+        while self.seats.len() <= slot.index() {
+            self.seats.push(Seated::zeroed());
         }
-        let link = LinkId(std::mem::replace(&mut self.sent_on[slot.index()], FINAL));
+        let link = LinkId(std::mem::replace(&mut self.seats[slot.index()].sent_on, FINAL));
         if link != LinkId::NONE
             && let Some(participant) = self.links.give_credit(link)
             && self.queues[participant.index()].listed
@@ -315,7 +359,7 @@ impl Dispatch {
             if first.deadline < self.now || self.room <= ROOM_RESERVED {
                 break;
             }
-            if self.sent_on[first.slot.index()] == FINAL {
+            if self.is_over(first.seat) {
                 self.queues[participant.index()].take_first();
                 continue;
             }
@@ -325,11 +369,11 @@ impl Dispatch {
             let Some(waited) = self.queues[participant.index()].take_first() else {
                 break;
             };
-            self.sent_on[waited.slot.index()] = link.0;
+            self.seats[waited.seat.slot.index()].sent_on = link.0;
             self.push(
                 link,
                 OutboundKind::Waited {
-                    slot: waited.slot,
+                    seat: waited.seat,
                     frame: waited.frame,
                     deadline: waited.deadline,
                 },
@@ -367,10 +411,10 @@ impl Dispatch {
                 if first.deadline >= self.now {
                     break;
                 }
-                let (id, slot) = (first.id, first.slot);
+                let (id, seat) = (first.id, first.seat);
                 self.queues[participant.index()].take_first();
                 work += 1;
-                if self.sent_on[slot.index()] != FINAL {
+                if !self.is_over(seat) {
                     let has_links = self.links.has_links(participant);
                     self.not_sent(
                         id,

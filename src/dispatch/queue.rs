@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::agent::Bucket;
-use crate::domain::{PaymentId, PaymentSlot, UtcNanos};
-use crate::wire::StatusRequest;
+use crate::domain::{PaymentId, UtcNanos};
+use crate::wire::{Seat, StatusRequest};
 
 /// A request without a link.
 pub(super) struct Waiting {
-    pub(super) slot: PaymentSlot,
+    pub(super) seat: Seat,
     pub(super) id: PaymentId,
     /// Not to be sent after this time.
     pub(super) deadline: UtcNanos,
@@ -20,7 +20,7 @@ pub(super) struct Queue {
     /// In the order of acceptance, and so of deadlines: a participant has one Tq.
     requests: VecDeque<Waiting>,
     /// Requests that links which ended or clogged gave back: older than most others, and of several links perhaps.
-    returned: BTreeMap<(UtcNanos, u32), Waiting>,
+    returned: BTreeMap<(UtcNanos, u32, u32), Waiting>,
     pub(super) status: VecDeque<StatusRequest>,
     pub(super) status_bucket: Bucket,
     /// Known to dispatch as one that holds something.
@@ -70,17 +70,22 @@ impl Queue {
 
     /// A request that had a link, and has none again.
     pub(super) fn put_back(&mut self, request: Waiting) {
-        self.returned.insert((request.deadline, request.slot.0), request);
+        let Seat { slot, turn } = request.seat;
+        self.returned.insert((request.deadline, slot.0, turn), request);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::PaymentSlot;
 
     fn waiting(slot: u32, deadline: u64) -> Waiting {
         Waiting {
-            slot: PaymentSlot(slot),
+            seat: Seat {
+                slot: PaymentSlot(slot),
+                turn: 1,
+            },
             id: bytemuck::Zeroable::zeroed(),
             deadline: UtcNanos(deadline),
             frame: [0; 128],
@@ -99,8 +104,8 @@ mod tests {
         }
         assert_eq!(queue.len(), 8);
         let mut out = Vec::new();
-        while let Some(first) = queue.first().map(|first| first.slot.0) {
-            assert_eq!(queue.take_first().map(|taken| taken.slot.0), Some(first));
+        while let Some(first) = queue.first().map(|first| first.seat.slot.0) {
+            assert_eq!(queue.take_first().map(|taken| taken.seat.slot.0), Some(first));
             out.push(first);
         }
         assert_eq!(out, [1, 2, 3, 4, 5, 8, 6, 7]);

@@ -60,6 +60,19 @@ pub enum WindowState {
 }
 
 impl WindowState {
+    /// Reads a state's number.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Open),
+            2 => Some(Self::Closed),
+            3 => Some(Self::Settling),
+            4 => Some(Self::Settled),
+            5 => Some(Self::Aborted),
+            _ => None,
+        }
+    }
+
     /// The state's name as reports write it.
     #[must_use]
     pub const fn name(self) -> &'static str {

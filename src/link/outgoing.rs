@@ -1,20 +1,20 @@
 //! What waits to be sent on one link: frames back to back, one send with the kernel at a time.
 
-use crate::domain::{ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
-use crate::wire::{Frame, PaymentRequest, StatusRequest, Template, seal};
+use crate::domain::{ParticipantIndex, PaymentId, UtcNanos};
+use crate::wire::{Frame, PaymentRequest, Seat, StatusRequest, Template, seal};
 
 /// A request among the pending bytes.
 #[derive(Clone, Copy, Debug)]
 struct PendingRequest {
     at: u32,
-    slot: PaymentSlot,
+    seat: Seat,
     deadline: UtcNanos,
 }
 
 /// What of the pending bytes another link may send.
 pub(super) enum TakenBack<'a> {
     /// A request, and until when it may be sent.
-    Request(PaymentSlot, UtcNanos, &'a [u8; size_of::<PaymentRequest>()]),
+    Request(Seat, UtcNanos, &'a [u8; size_of::<PaymentRequest>()]),
     /// A status request to this bank.
     Status(ParticipantIndex, StatusRequest),
 }
@@ -76,9 +76,9 @@ impl Outgoing {
 
     /// Appends a sealed request that may be sent until `deadline`.
     #[inline]
-    pub(super) fn push_request(&mut self, slot: PaymentSlot, frame: &[u8; 128], deadline: UtcNanos) {
+    pub(super) fn push_request(&mut self, seat: Seat, frame: &[u8; 128], deadline: UtcNanos) {
         let at = self.pending.len() as u32;
-        self.requests.push(PendingRequest { at, slot, deadline });
+        self.requests.push(PendingRequest { at, seat, deadline });
         self.pending.extend_from_slice(frame);
         self.frames += 1;
     }
@@ -183,7 +183,7 @@ impl Outgoing {
         for request in self.requests.drain(..) {
             let at = request.at as usize;
             if let Some(frame) = self.pending[at..].first_chunk() {
-                taken(TakenBack::Request(request.slot, request.deadline, frame));
+                taken(TakenBack::Request(request.seat, request.deadline, frame));
             }
             holes.push((at, size_of::<PaymentRequest>()));
         }
@@ -224,6 +224,13 @@ mod tests {
         bytemuck::cast(request.sealed())
     }
 
+    fn seat(slot: u32) -> Seat {
+        Seat {
+            slot: crate::domain::PaymentSlot(slot),
+            turn: 1,
+        }
+    }
+
     fn asked(serial: u64) -> StatusRequest {
         let mut asked = StatusRequest::zeroed();
         asked.id = PaymentRequest::read(&request(serial)).body.id;
@@ -244,10 +251,10 @@ mod tests {
     #[test]
     fn a_request_past_its_time_is_not_sent_and_reported() {
         let mut outgoing = Outgoing::default();
-        outgoing.push_request(PaymentSlot(1), &request(1), UtcNanos(100));
+        outgoing.push_request(seat(1), &request(1), UtcNanos(100));
         outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
-        outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(300));
-        outgoing.push_request(PaymentSlot(3), &request(3), UtcNanos(150));
+        outgoing.push_request(seat(2), &request(2), UtcNanos(300));
+        outgoing.push_request(seat(3), &request(3), UtcNanos(150));
         let mut expired = Vec::new();
         let (bytes, frames) = outgoing
             .take(UtcNanos(200), usize::MAX, |id| expired.push(id.serial()))
@@ -259,7 +266,7 @@ mod tests {
     #[test]
     fn what_was_not_handed_to_the_kernel_is_taken_back_and_nothing_else() {
         let mut outgoing = Outgoing::default();
-        outgoing.push_request(PaymentSlot(1), &request(1), UtcNanos(100));
+        outgoing.push_request(seat(1), &request(1), UtcNanos(100));
         outgoing.push_status_request(ParticipantIndex(4), &asked(9));
         assert_eq!(outgoing.deadline_behind_send(), UtcNanos::NEVER, "nothing is stuck");
         assert!(
@@ -268,15 +275,15 @@ mod tests {
                 .is_some()
         );
         assert_eq!(outgoing.sending_since(), Some(UtcNanos(7)));
-        outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(200));
+        outgoing.push_request(seat(2), &request(2), UtcNanos(200));
         outgoing.push_status_request(ParticipantIndex(5), &asked(1));
         outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
-        outgoing.push_request(PaymentSlot(3), &request(3), UtcNanos(50));
+        outgoing.push_request(seat(3), &request(3), UtcNanos(50));
         outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
         assert_eq!(outgoing.deadline_behind_send(), UtcNanos(50));
         let (mut lost, mut unasked) = (Vec::new(), Vec::new());
         outgoing.take_back(|taken| match taken {
-            TakenBack::Request(slot, deadline, frame) => lost.push((slot.0, deadline.0, serials(frame))),
+            TakenBack::Request(seat, deadline, frame) => lost.push((seat.slot.0, deadline.0, serials(frame))),
             TakenBack::Status(to, request) => unasked.push((to.0, request.id.serial())),
         });
         assert_eq!(lost, [(2, 200, vec![2]), (3, 50, vec![3])], "in their order");
@@ -298,11 +305,11 @@ mod tests {
     #[test]
     fn a_send_takes_whole_frames_up_to_its_bound_and_what_is_behind_can_still_be_taken_back() {
         let mut outgoing = Outgoing::default();
-        outgoing.push_request(PaymentSlot(9), &request(9), UtcNanos(6));
-        outgoing.push_request(PaymentSlot(1), &request(1), UtcNanos(100));
+        outgoing.push_request(seat(9), &request(9), UtcNanos(6));
+        outgoing.push_request(seat(1), &request(1), UtcNanos(100));
         outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
-        outgoing.push_request(PaymentSlot(8), &request(8), UtcNanos(5));
-        outgoing.push_request(PaymentSlot(2), &request(2), UtcNanos(300));
+        outgoing.push_request(seat(8), &request(8), UtcNanos(5));
+        outgoing.push_request(seat(2), &request(2), UtcNanos(300));
         outgoing.push_status_request(ParticipantIndex(5), &asked(4));
         let mut expired = Vec::new();
         let taken = outgoing.take(UtcNanos(7), 300, |id| expired.push(id.serial()));
@@ -314,8 +321,8 @@ mod tests {
         outgoing.push_frame(Template::Answer, &[0; size_of::<Answer>()]);
         let mut taken = Vec::new();
         outgoing.take_back(|back| match back {
-            TakenBack::Request(slot, deadline, frame) => {
-                assert_eq!((slot, deadline), (PaymentSlot(2), UtcNanos(300)));
+            TakenBack::Request(back, deadline, frame) => {
+                assert_eq!((back, deadline), (seat(2), UtcNanos(300)));
                 taken.push(PaymentRequest::read(frame).body.id.serial());
             }
             TakenBack::Status(to, asked) => {

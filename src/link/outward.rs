@@ -7,10 +7,10 @@ use super::counters::{add, sub};
 use super::inward::next_word;
 use super::outgoing::TakenBack;
 use super::session::SessionEvent;
-use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
+use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, UtcNanos};
 use crate::io::Connection;
 use crate::wire::{
-    Intake, LinkChange, OutboundKind, PaymentRequest, RequestEvent, StatusRequest, TerminateCode, Unsent,
+    Intake, LinkChange, OutboundKind, PaymentRequest, RequestEvent, Seat, StatusRequest, TerminateCode, Unsent,
 };
 
 /// One send is no longer: of the requests in a send that gets stuck, none can go by another link.
@@ -33,16 +33,16 @@ impl LinkAgent {
             let connection = self.connection_of(outbound.link);
             match outbound.what {
                 OutboundKind::Journaled {
-                    slot,
+                    seat,
                     position,
                     deadline,
                 } => {
                     let view = &self.parts.view;
                     let frame = RequestEvent::frame(|record| view.copy(position, record));
-                    self.queue_request(connection, outbound.link, slot, deadline, frame);
+                    self.queue_request(connection, outbound.link, seat, deadline, frame);
                 }
-                OutboundKind::Waited { slot, frame, deadline } => {
-                    self.queue_request(connection, outbound.link, slot, deadline, frame);
+                OutboundKind::Waited { seat, frame, deadline } => {
+                    self.queue_request(connection, outbound.link, seat, deadline, frame);
                 }
                 OutboundKind::Status { to, request } => self.queue_status_request(connection, to, request),
                 OutboundKind::Frame {
@@ -76,14 +76,14 @@ impl LinkAgent {
         &mut self,
         connection: Option<u32>,
         id: LinkId,
-        slot: PaymentSlot,
+        seat: Seat,
         deadline: UtcNanos,
         frame: [u8; size_of::<PaymentRequest>()],
     ) {
         if let Some(at) = connection
             && let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.clogged)
         {
-            link.outgoing.push_request(slot, &frame, deadline);
+            link.outgoing.push_request(seat, &frame, deadline);
             if link.outgoing.is_sending() {
                 self.clogs_due = self.clogs_due.min(deadline.plus(1));
             }
@@ -92,7 +92,7 @@ impl LinkAgent {
         }
         self.tell_dispatch(LinkChange::Unsent(Unsent {
             link: id,
-            slot,
+            seat,
             deadline,
             frame,
         }));
@@ -254,9 +254,9 @@ impl LinkAgent {
         let mut unsent = Vec::new();
         link.outgoing.take_back(|taken| {
             unsent.push(match taken {
-                TakenBack::Request(slot, deadline, frame) => LinkChange::Unsent(Unsent {
+                TakenBack::Request(seat, deadline, frame) => LinkChange::Unsent(Unsent {
                     link: id,
-                    slot,
+                    seat,
                     deadline,
                     frame: *frame,
                 }),

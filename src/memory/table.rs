@@ -72,6 +72,30 @@ impl<T: Pod> ChunkedTable<T> {
         index
     }
 
+    /// Adds elements, mapping chunks as they are needed.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn extend_from_slice(&mut self, elements: &[T]) -> io::Result<()> {
+        for &element in elements {
+            if self.length == self.capacity() {
+                self.grow()?;
+            }
+            self.push(element);
+        }
+        Ok(())
+    }
+
+    /// The elements as slices, in the order of their indices.
+    pub fn chunks(&self) -> impl Iterator<Item = &[T]> {
+        (0..self.length).step_by(Self::CHUNK_ELEMENTS).map(|first| {
+            let count = Self::CHUNK_ELEMENTS.min(self.length - first);
+            // SAFETY: a chunk is one mapping, and its first `count` elements, below the length, were written by `push`;
+            // nobody writes while `self` is borrowed.
+            unsafe { std::slice::from_raw_parts(self.address(first).cast_const(), count) }
+        })
+    }
+
     /// The element at `index`.
     #[must_use]
     #[inline]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::replay::event_of;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
-use crate::clearing::{Engine, LedgerSnapshot, Outlet, StateHash};
+use crate::clearing::{Engine, LedgerSnapshot, Outlet, Recalled, StateHash};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::housekeeping::SnapshotDesk;
 use crate::journal::{Positions, TailReader};
@@ -166,7 +166,7 @@ impl ClearingAgent {
         self.parts
             .pulse
             .open_payments
-            .store(engine.figures().open(), Ordering::Relaxed);
+            .store(engine.figures().open() + engine.figures().parked, Ordering::Relaxed);
         let (pulse, deadline_ns) = (&self.parts.pulse, engine.next_deadline().0);
         if pulse.next_deadline_ns.swap(deadline_ns, Ordering::AcqRel) > deadline_ns {
             self.parts.sequencer.wake();
@@ -193,7 +193,10 @@ impl ClearingAgent {
                     reference,
                 } => {
                     let answer = self.parts.engine.inquire(participant, link, id, reference);
-                    self.outlet.push(Effect::Frame(answer));
+                    // What has gone to the register is not looked for yet.
+                    if let Some(answer) = answer.frame() {
+                        self.outlet.push(Effect::Frame(answer));
+                    }
                 }
                 Query::Words {
                     link,
@@ -243,7 +246,8 @@ impl ClearingAgent {
             if self.outlet.ring.free() < self.outlet.ring.capacity() / 2 {
                 break;
             }
-            if let Some(frame) = self.parts.engine.word_again(again.participant, again.link, again.next) {
+            let word = self.parts.engine.word_again(again.participant, again.link, again.next);
+            if let Some(frame) = word.and_then(Recalled::frame) {
                 self.outlet.push(Effect::Frame(frame));
             }
             told += 1;

@@ -299,7 +299,7 @@ impl Stages {
                 .iter()
                 .map(|entry| entry.request_per_second_max)
                 .collect(),
-            payments_expected: profile.payments_expected as usize,
+            payments_expected: profile.payments_expected.min(directory.scheme.resident_payments.into()) as usize,
             clock: clock.clone(),
             counters: Arc::clone(&dispatch_counters),
         };

@@ -51,6 +51,15 @@ pub enum Intake {
     DaySealed(DaySealedEvent),
 }
 
+/// A payment's place in dispatch's books: its slot, and which of the payments that dispatch has seen there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seat {
+    /// The slot.
+    pub slot: PaymentSlot,
+    /// Counted by dispatch.
+    pub turn: u32,
+}
+
 /// Clearing → dispatch.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
@@ -60,12 +69,19 @@ pub enum Effect {
         slot: PaymentSlot,
         /// The bank.
         responder: ParticipantIndex,
-        /// Where the request's record payload lies in the journal.
+        /// Where the request's record payload lies in the journal, or [`Effect::REQUEST_GIVEN`].
         position: u64,
         /// When it was accepted: Tq counts from here.
         accepted: UtcNanos,
         /// Tq of the bank, nanoseconds.
         wait_ns: u64,
+    },
+    /// A half of the journaled request that the next Forward is about: it waited, and the journal's tail may not hold it.
+    Request {
+        /// 0 or 1.
+        half: u8,
+        /// The bytes.
+        bytes: [u8; 64],
     },
     /// Send this frame.
     Frame(EffectFrame),
@@ -83,6 +99,11 @@ pub enum Effect {
         /// Why.
         code: TerminateCode,
     },
+}
+
+impl Effect {
+    /// In place of a Forward's position: the request came before it, in two halves.
+    pub const REQUEST_GIVEN: u64 = u64::MAX;
 }
 
 /// A frame toward a participant, header and CRC still to be written.
@@ -133,8 +154,8 @@ pub struct Outbound {
 pub enum OutboundKind {
     /// Copy this request out of the journal and send it.
     Journaled {
-        /// The payment's slot, by which it is known if it comes back.
-        slot: PaymentSlot,
+        /// The payment, if the request comes back.
+        seat: Seat,
         /// Where the record's payload lies.
         position: u64,
         /// Not to be sent after this time.
@@ -142,8 +163,8 @@ pub enum OutboundKind {
     },
     /// Send this request, which waited in dispatch.
     Waited {
-        /// The payment's slot, by which it is known if it comes back.
-        slot: PaymentSlot,
+        /// The payment, if the request comes back.
+        seat: Seat,
         /// The sealed frame.
         frame: [u8; 128],
         /// Not to be sent after this time.
@@ -182,8 +203,8 @@ pub enum OutboundKind {
 pub struct Unsent {
     /// The link it was to go by.
     pub link: LinkId,
-    /// The payment's slot.
-    pub slot: PaymentSlot,
+    /// The payment.
+    pub seat: Seat,
     /// Not to be sent after this time.
     pub deadline: UtcNanos,
     /// The sealed frame.

@@ -18,7 +18,7 @@ pub use frame::{
     decode, frame_length, seal,
 };
 pub use handoff::{
-    BufferRef, Effect, EffectFrame, FrameRun, Intake, LinkChange, Outbound, OutboundKind, Query, Unsent,
+    BufferRef, Effect, EffectFrame, FrameRun, Intake, LinkChange, Outbound, OutboundKind, Query, Seat, Unsent,
 };
 pub use payment::{
     Answer, AnswerFlags, FinalNotice, Inquiry, InquiryAnswer, PaymentBody, PaymentRequest, Regarding, Reply, ReplyBody,

@@ -181,7 +181,7 @@ impl Ledgers {
                     Template::StatusRequest => {}
                     other => panic!("the engine does not send {other:?}"),
                 },
-                Effect::LookUp(_) | Effect::Cut { .. } => {}
+                Effect::Request { .. } | Effect::LookUp(_) | Effect::Cut { .. } => {}
             }
         }
     }
@@ -276,7 +276,8 @@ impl Ledgers {
     }
 
     pub(crate) fn inquire(&self, id: PaymentId) -> InquiryAnswer {
-        InquiryAnswer::read(&self.engine.inquire(id.originator(), LINK, id, 0).bytes)
+        let answer = self.engine.inquire(id.originator(), LINK, id, 0).frame();
+        InquiryAnswer::read(&answer.expect("the payment is held").bytes)
     }
 
     fn act(&mut self, act: &Act) {
@@ -406,13 +407,21 @@ fn check_headroom(before: &LedgerSnapshot, after: &LedgerSnapshot) {
 fn is_reversal_of(effect: &Effect, id: PaymentId) -> bool {
     match effect {
         Effect::Frame(frame) => frame.template == Template::Reversal && Reversal::read(&frame.bytes).id == id,
-        Effect::Forward { .. } | Effect::Release { .. } | Effect::LookUp(_) | Effect::Cut { .. } => false,
+        Effect::Forward { .. }
+        | Effect::Release { .. }
+        | Effect::Request { .. }
+        | Effect::LookUp(_)
+        | Effect::Cut { .. } => false,
     }
 }
 
 fn is_answer_to(effect: &Effect, id: PaymentId) -> bool {
     match effect {
         Effect::Frame(frame) => frame.template == Template::Answer && Answer::read(&frame.bytes).id == id,
-        Effect::Forward { .. } | Effect::Release { .. } | Effect::LookUp(_) | Effect::Cut { .. } => false,
+        Effect::Forward { .. }
+        | Effect::Release { .. }
+        | Effect::Request { .. }
+        | Effect::LookUp(_)
+        | Effect::Cut { .. } => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Every word once, of the right payments, and the same whenever it is told.
 
 use bytemuck::bytes_of;
+use clearway::clearing::Recalled;
 use clearway::domain::{Code, Direction, Kind, ParticipantIndex, PaymentState};
 use clearway::wire::{Answer, AnswerFlags, EffectFrame, FinalNotice, Frame, Reversal, Template};
 
@@ -24,7 +25,8 @@ impl Ledgers {
         for (participant, words) in (0u16..).map(ParticipantIndex).zip(&self.told.words) {
             assert_eq!(self.engine.next_word(participant), words.len() as u64 + 1);
             for (word, told) in (1..).zip(words) {
-                let again = self.engine.word_again(participant, LINK, word).expect("it was told");
+                let again = self.engine.word_again(participant, LINK, word);
+                let again = again.and_then(Recalled::frame).expect("it was told");
                 assert_same_word(told, &again);
             }
         }

@@ -123,9 +123,12 @@ fn asked(script: &Script) -> Vec<u64> {
         Effect::Frame(frame) if frame.template == Template::StatusRequest => {
             Some(StatusRequest::read(&frame.bytes).id.serial())
         }
-        Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::LookUp(_) | Effect::Cut { .. } => {
-            None
-        }
+        Effect::Frame(_)
+        | Effect::Forward { .. }
+        | Effect::Release { .. }
+        | Effect::LookUp(_)
+        | Effect::Request { .. }
+        | Effect::Cut { .. } => None,
     });
     asked.collect()
 }
@@ -287,9 +290,12 @@ fn an_answer_after_a_restart_is_not_sent_by_a_link_of_the_run_before() {
 fn answered_via(script: &Script) -> Vec<LinkId> {
     let answers = script.effects.iter().filter_map(|effect| match effect {
         Effect::Frame(frame) if frame.template == Template::Answer => Some(frame.via),
-        Effect::Frame(_) | Effect::Forward { .. } | Effect::Release { .. } | Effect::LookUp(_) | Effect::Cut { .. } => {
-            None
-        }
+        Effect::Frame(_)
+        | Effect::Forward { .. }
+        | Effect::Release { .. }
+        | Effect::LookUp(_)
+        | Effect::Request { .. }
+        | Effect::Cut { .. } => None,
     });
     answers.collect()
 }

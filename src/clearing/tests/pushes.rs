@@ -1,5 +1,6 @@
 //! Pushes and payments without money: who owes, what the bank is told, tokens of mandates.
 
+use super::super::query::Recalled;
 use super::script::{
     BANK, CAP, INSTITUTION, LINK, MAXIMUM, OTHER_BANK, Said, Script, TODAY, again, answer, notice, status,
 };
@@ -311,7 +312,11 @@ fn a_final_notice_is_a_word_of_the_banks_own_numbering_and_goes_by_any_link() {
     // The push expired first, the pull's Reversal is the third word.
     assert_eq!(script.engine.next_word(of(BANK)), 4);
     assert_eq!(script.state(&second), Some(PaymentState::Expired));
-    let third = script.engine.word_again(of(BANK), LINK, 3).expect("it was told");
+    let third = script
+        .engine
+        .word_again(of(BANK), LINK, 3)
+        .and_then(Recalled::frame)
+        .expect("it was told");
     assert_eq!(third.template, crate::wire::Template::Reversal);
 }
 
@@ -331,6 +336,7 @@ fn a_final_notice_told_again_is_the_notice_told_before_and_says_so() {
         let frame = script
             .engine
             .word_again(of(BANK), LINK, original.word)
+            .and_then(Recalled::frame)
             .expect("it was told");
         assert_eq!((frame.to, frame.via), (of(BANK), LINK));
         original.flags |= AnswerFlags::RETRANSMITTED;
@@ -362,6 +368,7 @@ fn the_token_in_a_yes_to_a_binds_sign_goes_to_the_initiator() {
             let frame = script
                 .engine
                 .word_again(of(INSTITUTION), LINK, word)
+                .and_then(Recalled::frame)
                 .expect("it was told");
             assert_eq!(crate::wire::Answer::read(&frame.bytes).mandate_token, TOKEN);
         }

@@ -272,7 +272,7 @@ fn what_refunds_hold_is_in_the_state_hash() {
     let original = script.committed_debit(BANK, 100);
     script.refund(&original, 60);
     let before = script.engine.state_hash();
-    let slot = crate::domain::PaymentSlot(0);
-    script.engine.refunds.take(crate::domain::PaymentSlot(9), slot, 1);
+    let other = crate::domain::PaymentSlot(9);
+    script.engine.refunds.take(other, original.id, 1);
     assert_ne!(script.engine.state_hash(), before);
 }

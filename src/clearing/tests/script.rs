@@ -33,11 +33,30 @@ pub(super) const BANK_LINK: LinkId = LinkId(0x0001_0008);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Said {
     Forward(u16),
-    Answer { to: u16, code: u8, word: u64, flags: u8 },
-    Status { to: u16, attempt: u8 },
-    Reversal { to: u16, word: u64, attempt: u8 },
-    Notice { to: u16, code: u8, word: u64, flags: u8 },
+    Answer {
+        to: u16,
+        code: u8,
+        word: u64,
+        flags: u8,
+    },
+    Status {
+        to: u16,
+        attempt: u8,
+    },
+    Reversal {
+        to: u16,
+        word: u64,
+        attempt: u8,
+    },
+    Notice {
+        to: u16,
+        code: u8,
+        word: u64,
+        flags: u8,
+    },
     Release,
+    /// A half of a request that waited.
+    Request(u8),
     LookUp(u64),
     Cut(TerminateCode),
 }
@@ -115,6 +134,7 @@ impl Script {
             serial: 0,
         };
         let mut scheme = SchemeTerms::zeroed();
+        (scheme.resident_payments, scheme.parked_max) = (1 << 20, 64);
         scheme.participant_count = 4;
         scheme.maximum_minor = MAXIMUM;
         scheme.refund_days = REFUND_DAYS;
@@ -327,6 +347,7 @@ impl Script {
 
     pub(super) fn inquire_as(&self, participant: u16, about: &PaymentBody) -> InquiryAnswer {
         let frame = self.engine.inquire(ParticipantIndex(participant), LINK, about.id, 77);
+        let frame = frame.frame().expect("the payment is held");
         assert_eq!((frame.to.0, frame.via), (participant, LINK));
         InquiryAnswer::read(&frame.bytes)
     }
@@ -356,6 +377,7 @@ impl Script {
             | Effect::Forward { .. }
             | Effect::Release { .. }
             | Effect::LookUp(_)
+            | Effect::Request { .. }
             | Effect::Cut { .. } => None,
         });
         notice.expect("the last event made a notice")
@@ -369,6 +391,7 @@ impl Script {
             | Effect::Forward { .. }
             | Effect::Release { .. }
             | Effect::LookUp(_)
+            | Effect::Request { .. }
             | Effect::Cut { .. } => None,
         });
         answer.expect("the last event was answered")
@@ -395,6 +418,7 @@ fn said(effect: &Effect) -> Said {
     match effect {
         Effect::Forward { responder, .. } => Said::Forward(responder.0),
         Effect::Release { .. } => Said::Release,
+        Effect::Request { half, .. } => Said::Request(*half),
         Effect::LookUp(look_up) => Said::LookUp(look_up.id.serial()),
         Effect::Cut { link, code } => {
             assert_eq!(*link, BANK_LINK);

@@ -1,5 +1,6 @@
 //! The numbered words toward a participant, inquiries, replay.
 
+use super::super::query::Recalled;
 use super::script::{
     BANK, INSTITUTION, LINK, OTHER_BANK, OTHER_INSTITUTION, Said, Script, TODAY, again, answer, said_frame,
 };
@@ -64,6 +65,7 @@ fn a_word_told_again_is_the_word_told_before_and_says_so() {
         let frame = script
             .engine
             .word_again(of(INSTITUTION), ELSEWHERE, original.word)
+            .and_then(Recalled::frame)
             .expect("it was told");
         assert_eq!((frame.to, frame.via), (of(INSTITUTION), ELSEWHERE));
         let repeated = Answer::read(&frame.bytes);
@@ -77,7 +79,11 @@ fn a_reversal_told_again_keeps_its_number_and_says_so() {
     let mut script = Script::new();
     let payment = script.debit(BANK, 100);
     script.after_seconds(60).tick();
-    let frame = script.engine.word_again(of(BANK), LINK, 1).expect("it was told");
+    let frame = script
+        .engine
+        .word_again(of(BANK), LINK, 1)
+        .and_then(Recalled::frame)
+        .expect("it was told");
     let expected = Said::Reversal {
         to: BANK,
         word: 1,

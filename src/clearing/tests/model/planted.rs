@@ -23,7 +23,13 @@ fn claim(fault: Fault) -> Option<&'static str> {
         Fault::ForgetReversal => Some("invariant 9"),
         Fault::ForgetNotice => Some("a FinalNotice of"),
         Fault::ForgetRefund => Some("was refunded"),
-        Fault::CountRefundTwice | Fault::DropMandateToken | Fault::ForgetRestart => None,
+        Fault::CountRefundTwice
+        | Fault::DropMandateToken
+        | Fault::ForgetRestart
+        | Fault::ForgetSumAtEviction
+        | Fault::TakeRepetitionAsNew
+        | Fault::ForgetParked
+        | Fault::TellWordOfSlot => None,
     }
 }
 

@@ -78,7 +78,11 @@ impl Witness {
                 let (word, first) = (reversal.0.word, reversal.0.attempt == 1);
                 if first { self.word(*to, word) } else { Ok(()) }
             }
-            Said::Status { .. } | Said::Release { .. } | Said::LookUp { .. } | Said::Cut { .. } => Ok(()),
+            Said::Status { .. }
+            | Said::Release { .. }
+            | Said::LookUp { .. }
+            | Said::Request { .. }
+            | Said::Cut { .. } => Ok(()),
         }
     }
 
@@ -101,7 +105,7 @@ impl Witness {
     ) -> Result<(), String> {
         let id = answer.id;
         if answer.word == 0 {
-            let passing = [Code::InProgress, Code::DateNotOpen, Code::IdReused].map(|code| code as u8);
+            let passing = [Code::InProgress, Code::DateNotOpen, Code::IdReused, Code::NotTaken].map(|code| code as u8);
             holds!(passing.contains(&answer.code), "an answer without a number: {answer:?}");
             return Ok(());
         }

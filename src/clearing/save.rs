@@ -1,0 +1,436 @@
+//! Saving the state, and taking it back: [`Engine::load`] of what [`Engine::save`] wrote goes on exactly as the engine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read, Write};
+
+use super::duplicates::DuplicateIndex;
+use super::engine::Engine;
+use super::exception::{ExceptionItem, ExceptionKind};
+use super::figures::{Figures, Success};
+use super::mark::Digest;
+use super::outbox::{Block, Outbox};
+use super::parked::{ParkedRow, Parking};
+use super::participant::{Account, Participant};
+use super::partition::{Entry, Partition, PartitionHead};
+use super::payment::PaymentRecord;
+use super::refund::Refunds;
+use super::residents::{Place, Residents};
+use super::reversal::{ReversalObject, ReversalState};
+use super::saved::{
+    AccountRow, BlockRow, DoubtRow, ExceptionRow, LoadError, MAGIC, ParticipantRow, ReversalRow, SlotRow, Standing,
+    SumRow, TimerRow, WindowRow, begin, damaged, halves, read_row, read_rows, read_rows_with, rows, section, whole,
+};
+use super::timer::{Timer, TimerKind};
+use super::window::{Window, Windows};
+use crate::domain::{
+    BusinessDate, PaymentSlot, PaymentState, Position, Role, SchemeTerms, UtcNanos, WindowId, WindowState,
+};
+use crate::memory::ChunkedTable;
+
+impl Engine {
+    /// Writes the whole state: what [`Engine::load`] takes. The breach, if there is one, is not part of it.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn save<W: Write>(&self, out: &mut W) -> io::Result<()> {
+        out.write_all(&MAGIC)?;
+        rows(out, "scheme", &[self.scheme])?;
+        let (window_date, windows_on_date) = self.windows.numbering();
+        let standing = Standing {
+            open_sum: halves(self.open_sum),
+            event_number: self.event_number,
+            time_ns: self.time.0,
+            digest: self.digest.0,
+            taken: self.payments.taken(),
+            cursor: self.payments.cursor(),
+            begun: self.begun.0,
+            sealed: self.sealed.0,
+            window_date: window_date.0,
+            windows_on_date,
+            reserved: 0,
+        };
+        rows(out, "engine", &[standing])?;
+        rows(out, "figures", &self.figures.numbers())?;
+        let participants: Vec<ParticipantRow> = self.participants.iter().map(participant_row).collect();
+        rows(out, "parties", &participants)?;
+        let blocks = self.participants.iter().flat_map(|p| p.outbox.blocks());
+        let count = blocks.clone().count();
+        section(out, "words", count * size_of::<BlockRow>(), |out| {
+            blocks.into_iter().try_for_each(|block| {
+                out.write_all(&block.taken.to_le_bytes())?;
+                out.write_all(bytemuck::cast_slice(&block.words[..]))
+            })
+        })?;
+        let windows: Vec<WindowRow> = self.windows.iter().map(window_row).collect();
+        rows(out, "windows", &windows)?;
+        let nets: Vec<[u64; 2]> = self
+            .windows
+            .iter()
+            .flat_map(|w| w.nets.iter().copied().map(halves))
+            .collect();
+        rows(out, "nets", &nets)?;
+        let reversals: Vec<ReversalRow> = self.reversals.iter().map(reversal_row).collect();
+        rows(out, "reverse", &reversals)?;
+        let sums: Vec<SumRow> = self.refunds.sums().map(|(id, sum)| SumRow { id, sum }).collect();
+        rows(out, "refunded", &sums)?;
+        let open = self.refunds.open().map(|(slot, original)| SlotRow {
+            slot: slot.into(),
+            about: bytemuck::cast(original),
+        });
+        rows(out, "refunds", &open.collect::<Vec<_>>())?;
+        let tokens = self.tokens.iter().map(|(&slot, &about)| SlotRow {
+            slot: slot.into(),
+            about,
+        });
+        rows(out, "tokens", &tokens.collect::<Vec<_>>())?;
+        let exceptions: Vec<ExceptionRow> = self.exceptions.iter().map(exception_row).collect();
+        rows(out, "except", &exceptions)?;
+        rows(out, "parked", &self.parking.rows().collect::<Vec<_>>())?;
+        self.save_timers(out)?;
+        table(out, "payments", self.payments.records())?;
+        table(out, "places", self.payments.places())?;
+        self.index.save(out)
+    }
+
+    fn save_timers<W: Write>(&self, out: &mut W) -> io::Result<()> {
+        let (queues, rest) = self.timers.parts();
+        let doubt = (0u32..).zip(&queues).flat_map(|(class, queue)| {
+            queue.iter().map(move |&(slot, generation)| DoubtRow {
+                class,
+                slot,
+                generation,
+                reserved: 0,
+            })
+        });
+        rows(out, "doubt", &doubt.collect::<Vec<_>>())?;
+        let rest = rest.iter().map(|timer| TimerRow {
+            deadline: timer.deadline.0,
+            id: timer.id,
+            slot: timer.slot.0,
+            kind: timer.kind as u32,
+        });
+        rows(out, "timers", &rest.collect::<Vec<_>>())
+    }
+
+    /// Takes back what [`Engine::save`] wrote.
+    ///
+    /// The caller makes sure of the content by a checksum; whatever the bytes, this neither panics nor takes memory for
+    /// more than it has read.
+    ///
+    /// # Errors
+    /// When `input` ends early or fails, is no saved state of this version, or contradicts itself.
+    pub fn load<R: Read>(input: &mut R) -> Result<Self, LoadError> {
+        let mut magic = [0; 16];
+        input.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(LoadError::Unknown);
+        }
+        let scheme: SchemeTerms = read_row(input, "scheme")?;
+        let bound = scheme.resident_payments;
+        if bound > SchemeTerms::RESIDENT_PAYMENTS_MAX || !(bound == 0 || bound.is_power_of_two()) {
+            return Err(damaged("scheme", "resident_payments"));
+        }
+        let standing: Standing = read_row(input, "engine")?;
+        let mut engine = Self {
+            scheme,
+            open_sum: whole(standing.open_sum),
+            event_number: standing.event_number,
+            time: UtcNanos(standing.time_ns),
+            digest: Digest(standing.digest),
+            begun: BusinessDate(standing.begun),
+            sealed: BusinessDate(standing.sealed),
+            figures: Figures::of_numbers(&read_row(input, "figures")?),
+            ..Self::new()
+        };
+        engine.load_participants(input)?;
+        engine.windows = load_windows(input, &standing, engine.participants.len())?;
+        for row in read_rows::<_, ReversalRow>(input, "reverse")? {
+            engine.reversals.insert(reversal(&row)?);
+        }
+        let sums: Vec<SumRow> = read_rows(input, "refunded")?;
+        let open: Vec<SlotRow> = read_rows(input, "refunds")?;
+        engine.refunds = Refunds::restored(
+            sums.iter().map(|row| (row.id, row.sum)),
+            open.iter().map(|row| (row.slot as u32, bytemuck::cast(row.about))),
+        );
+        let tokens: Vec<SlotRow> = read_rows(input, "tokens")?;
+        engine.tokens = tokens.iter().map(|row| (row.slot as u32, row.about)).collect();
+        for row in read_rows::<_, ExceptionRow>(input, "except")? {
+            let what = u8::try_from(row.what).ok().and_then(ExceptionKind::from_u8);
+            let what = what.ok_or(damaged("except", "a sort of item"))?;
+            *engine.excepted.entry(row.payment).or_insert(0) |= what.bit();
+            engine.exceptions.push(ExceptionItem {
+                payment: row.payment,
+                what,
+                event: row.event,
+                time: UtcNanos(row.time),
+            });
+        }
+        engine.parking = Parking::restored(&read_rows::<_, ParkedRow>(input, "parked")?);
+        let doubt: Vec<DoubtRow> = read_rows(input, "doubt")?;
+        let timers: Vec<TimerRow> = read_rows(input, "timers")?;
+        let records = load_table(input, "payments", bound)?;
+        let places: ChunkedTable<Place> = load_table(input, "places", bound)?;
+        engine.payments = Residents::restored(bound, standing.cursor, standing.taken, records, places)
+            .ok_or(damaged("places", "it does not fit the payments"))?;
+        engine.check_table()?;
+        engine.load_timers(&doubt, &timers)?;
+        engine.index = DuplicateIndex::load(input)?;
+        Ok(engine)
+    }
+
+    fn load_participants<R: Read>(&mut self, input: &mut R) -> Result<(), LoadError> {
+        let parties: Vec<ParticipantRow> = read_rows(input, "parties")?;
+        let mut blocks = VecDeque::new();
+        read_rows_with(input, "words", |rows: &[BlockRow]| {
+            blocks.extend(rows.iter().map(|row| Block {
+                taken: row.taken,
+                words: Box::new(row.words),
+            }));
+            Ok(())
+        })?;
+        for (number, row) in parties.iter().enumerate() {
+            if row.terms.index.index() != number {
+                return Err(damaged("parties", "the order of numbers"));
+            }
+            let role = Role::from_u8(row.terms.role).ok_or(damaged("parties", "a role"))?;
+            let class = self.timers.doubt_class(row.terms.doubt_ns);
+            let mut participant = Participant::new(row.terms, role, &self.scheme.currencies, class);
+            for (account, row) in participant.accounts.iter_mut().zip(&row.accounts) {
+                *account = Account {
+                    open: row.open == 1,
+                    position: whole(row.position),
+                    reserved: whole(row.reserved),
+                    cover: whole(row.cover),
+                    cap: whole(row.cap),
+                };
+            }
+            participant.success = Success {
+                as_initiator: row.as_initiator,
+                as_responder: row.as_responder,
+            };
+            let kept = usize::try_from(row.blocks).ok().filter(|count| *count <= blocks.len());
+            let kept = blocks
+                .drain(..kept.ok_or(damaged("words", "how many there are"))?)
+                .collect();
+            participant.outbox =
+                Outbox::restored(row.words, row.blocks_dropped, kept).ok_or(damaged("words", "how many there are"))?;
+            self.participants.push(participant);
+        }
+        if !blocks.is_empty() {
+            return Err(damaged("words", "how many there are"));
+        }
+        Ok(())
+    }
+
+    fn load_timers(&mut self, doubt: &[DoubtRow], timers: &[TimerRow]) -> Result<(), LoadError> {
+        let mut queues: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
+        for row in doubt {
+            if row.slot as usize >= self.payments.len() {
+                return Err(damaged("doubt", "a slot"));
+            }
+            queues.entry(row.class).or_default().push((row.slot, row.generation));
+        }
+        let classes = self.timers.classes() as u32;
+        if queues.keys().next_back().is_some_and(|last| *last >= classes) {
+            return Err(damaged("doubt", "a class"));
+        }
+        let queues = (0..classes).map(|class| queues.remove(&class).unwrap_or_default());
+        let mut rest = Vec::new();
+        for row in timers {
+            let kind = TimerKind::from_u32(row.kind).ok_or(damaged("timers", "a kind"))?;
+            rest.push(Timer {
+                deadline: UtcNanos(row.deadline),
+                id: row.id,
+                kind,
+                slot: PaymentSlot(row.slot),
+            });
+        }
+        let queues = queues.collect();
+        self.timers.restore(queues, rest);
+        Ok(())
+    }
+
+    /// What is derived from the table, and what the engine takes for granted about it.
+    fn check_table(&mut self) -> Result<(), LoadError> {
+        let slots = self.payments.len() as u64;
+        let held = |slot: u32| u64::from(slot) < slots;
+        if !self.refunds.open().all(|(slot, _)| held(slot)) || !self.tokens.keys().all(|slot| held(*slot)) {
+            return Err(damaged("payments", "a refund or token of a slot that is not there"));
+        }
+        for (slot, record) in (0u32..).zip(self.payments.records().iter()) {
+            let state = PaymentState::from_u8(record.state).ok_or(damaged("payments", "a state"))?;
+            if state.is_final() {
+                continue;
+            }
+            let parties = [record.initiator(), record.responder];
+            let known = parties.iter().all(|party| party.index() < self.participants.len());
+            let kind = crate::domain::Kind::from_u8(record.kind);
+            if !known || kind.is_none() || record.currency_slot >= 4 {
+                return Err(damaged("payments", "an open payment's parties, kind or currency"));
+            }
+            self.open_dates.add(record.id.date());
+            if state == PaymentState::InDoubt {
+                self.doubtful.insert((record.time_ns, slot));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn table<W: Write, T: bytemuck::Pod>(out: &mut W, name: &'static str, table: &ChunkedTable<T>) -> io::Result<()> {
+    section(out, name, table.len() * size_of::<T>(), |out| {
+        table
+            .chunks()
+            .try_for_each(|chunk| out.write_all(bytemuck::cast_slice(chunk)))
+    })
+}
+
+fn load_table<R: Read, T: bytemuck::Pod>(
+    input: &mut R,
+    name: &'static str,
+    bound: u32,
+) -> Result<ChunkedTable<T>, LoadError> {
+    let mut table = ChunkedTable::new(false);
+    read_rows_with(input, name, |rows: &[T]| {
+        if table.len() + rows.len() > bound as usize {
+            return Err(damaged(name, "it has more than resident_payments"));
+        }
+        table.extend_from_slice(rows)?;
+        Ok(())
+    })?;
+    Ok(table)
+}
+
+fn participant_row(participant: &Participant) -> ParticipantRow {
+    ParticipantRow {
+        terms: participant.terms,
+        accounts: participant.accounts.map(|account| AccountRow {
+            open: account.open.into(),
+            position: halves(account.position),
+            reserved: halves(account.reserved),
+            cover: halves(account.cover),
+            cap: halves(account.cap),
+        }),
+        as_initiator: participant.success.as_initiator,
+        as_responder: participant.success.as_responder,
+        words: participant.outbox.next_word() - 1,
+        blocks_dropped: participant.outbox.dropped(),
+        blocks: participant.outbox.blocks().len() as u64,
+    }
+}
+
+fn window_row(window: &Window) -> WindowRow {
+    WindowRow {
+        id: window.id.0,
+        opened: window.opened.0,
+        closed: window.closed.0,
+        committed: window.committed,
+        gross: halves(window.gross),
+        currency: window.currency,
+        currency_slot: window.currency_slot,
+        state: window.state as u8,
+        nets: window.nets.len() as u32,
+    }
+}
+
+fn load_windows<R: Read>(input: &mut R, standing: &Standing, participants: usize) -> Result<Windows, LoadError> {
+    let rows: Vec<WindowRow> = read_rows(input, "windows")?;
+    let nets: Vec<[u64; 2]> = read_rows(input, "nets")?;
+    let mut nets = nets.into_iter();
+    let mut windows = Vec::with_capacity(rows.len());
+    for row in rows {
+        let state = WindowState::from_u8(row.state).ok_or(damaged("windows", "a state"))?;
+        let own: Vec<Position> = nets.by_ref().take(row.nets as usize).map(whole).collect();
+        let whole_row = own.len() == row.nets as usize && row.currency_slot < 4;
+        if !whole_row || (state == WindowState::Open && own.len() != participants) {
+            return Err(damaged("windows", "its currency or nets"));
+        }
+        windows.push(Window {
+            id: WindowId(row.id),
+            currency: row.currency,
+            currency_slot: row.currency_slot,
+            state,
+            opened: UtcNanos(row.opened),
+            closed: UtcNanos(row.closed),
+            committed: row.committed,
+            gross: whole(row.gross),
+            nets: own,
+        });
+    }
+    Ok(Windows::restored(
+        windows,
+        BusinessDate(standing.window_date),
+        standing.windows_on_date,
+    ))
+}
+
+fn reversal_row(reversal: &ReversalObject) -> ReversalRow {
+    ReversalRow {
+        raised: reversal.raised.0,
+        next: reversal.next.0,
+        word: reversal.word,
+        state: reversal.state as u32,
+        attempts: reversal.attempts.into(),
+        payment: reversal.payment,
+    }
+}
+
+fn reversal(row: &ReversalRow) -> Result<ReversalObject, LoadError> {
+    let state = u8::try_from(row.state).ok().and_then(ReversalState::from_u8);
+    let payment: PaymentRecord = row.payment;
+    let is_final = PaymentState::from_u8(payment.state).is_some_and(PaymentState::is_final);
+    match state {
+        Some(state) if is_final => Ok(ReversalObject {
+            state,
+            attempts: row.attempts as u8,
+            raised: UtcNanos(row.raised),
+            next: UtcNanos(row.next),
+            word: row.word,
+            payment,
+        }),
+        _ => Err(damaged("reverse", "a state")),
+    }
+}
+
+fn exception_row(item: &ExceptionItem) -> ExceptionRow {
+    ExceptionRow {
+        payment: item.payment,
+        event: item.event,
+        time: item.time.0,
+        what: item.what as u64,
+    }
+}
+
+impl DuplicateIndex {
+    fn save<W: Write>(&self, out: &mut W) -> io::Result<()> {
+        let lanes = || self.partitions().map(|lane| lane.partition());
+        rows(out, "lanes", &lanes().map(Partition::head).collect::<Vec<_>>())?;
+        let entries: usize = lanes().map(|lane| lane.head().elements as usize).sum();
+        section(out, "ids", entries * size_of::<Entry>(), |out| {
+            lanes()
+                .flat_map(Partition::pieces)
+                .try_for_each(|piece| out.write_all(bytemuck::cast_slice(piece)))
+        })
+    }
+
+    fn load<R: Read>(input: &mut R) -> Result<Self, LoadError> {
+        let heads: Vec<PartitionHead> = read_rows(input, "lanes")?;
+        let bytes = begin(input, "ids")?;
+        let entries = heads.iter().fold(0u64, |sum, head| sum.saturating_add(head.elements));
+        if entries.checked_mul(size_of::<Entry>() as u64) != Some(bytes as u64) {
+            return Err(damaged("ids", "how many there are"));
+        }
+        if !heads.is_sorted_by(|before, after| before.key < after.key) {
+            return Err(damaged("lanes", "their order"));
+        }
+        let mut index = Self::new();
+        for head in heads {
+            let lane = Partition::read(head, index.pool_mut(), |entries| {
+                input.read_exact(bytemuck::cast_slice_mut(entries))
+            })?;
+            index.put_back(lane.ok_or(damaged("ids", "the order of a lane"))?);
+        }
+        Ok(index)
+    }
+}
