@@ -27,7 +27,8 @@ pub(super) struct Place {
     pub(super) accepted_ns: u64,
     /// How many payments have had the slot.
     pub(super) generation: u32,
-    pub(super) reserved: u32,
+    /// How many payments had been put in before, modulo 2^32: their order.
+    pub(super) sequence: u32,
 }
 
 /// The table.
@@ -116,7 +117,7 @@ impl Residents {
             position,
             accepted_ns: record.time_ns,
             generation: 1,
-            reserved: 0,
+            sequence: self.taken as u32,
         };
         if let (Some(kept), Some(before)) = (self.records.get_mut(slot.index()), self.places.get_mut(slot.index())) {
             place.generation = before.generation.wrapping_add(1);
@@ -169,15 +170,16 @@ impl Residents {
         &self.places
     }
 
-    /// The open payments, oldest first.
+    /// The open payments, in the order in which they were accepted.
     pub(super) fn open(&self) -> Vec<PaymentSlot> {
         let all = (0u32..).zip(self.records.iter());
         let mut open: Vec<_> = all
             .filter(|(_, record)| record.is_open())
-            .map(|(slot, record)| (record.time_ns, record.id, PaymentSlot(slot)))
+            .map(|(slot, _)| PaymentSlot(slot))
             .collect();
-        open.sort_unstable();
-        open.into_iter().map(|(.., slot)| slot).collect()
+        let now = self.taken as u32;
+        open.sort_unstable_by_key(|slot| std::cmp::Reverse(now.wrapping_sub(self.place(*slot).sequence)));
+        open
     }
 }
 

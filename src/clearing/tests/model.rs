@@ -21,6 +21,7 @@ mod planted;
 mod play;
 mod reference;
 mod replies;
+mod residency;
 mod said;
 mod stage;
 mod terms;

@@ -53,6 +53,12 @@ pub(super) enum Act {
     Tick,
     /// The switch starts again.
     Restart,
+    /// The register answers a look-up, or answers again the one that it answered last.
+    Finding { nth: usize, again: bool },
+    /// A day is over and in the register.
+    Seal { days_ago: i64 },
+    /// The engine is saved, and a new one goes on from there.
+    Reload,
     /// Something happens to a window of a currency: to one in whose state it fits, if there is one, or to any.
     Window {
         action: WindowAction,
@@ -329,6 +335,9 @@ fn act() -> impl Strategy<Value = Act> {
         5 => passing(),
         4 => Just(Act::Tick),
         1 => Just(Act::Restart),
+        6 => (back(), prop_oneof![8 => Just(false), 1 => Just(true)]).prop_map(|(nth, again)| Act::Finding { nth, again }),
+        1 => prop_oneof![4 => Just(2i64), 1 => -1i64..4].prop_map(|days_ago| Act::Seal { days_ago }),
+        1 => Just(Act::Reload),
         5 => window(),
     ]
 }

@@ -1,47 +1,83 @@
 //! The model's admission: the table of `docs/payments.md`, row by row; and windows, which move by events alone.
 
 use super::reference::{Model, Payment, Window, debtor};
+use super::residency::Waits;
 use super::said::{Content, Said};
 use crate::domain::{
     Code, Currency, Kind, PaymentId, PaymentState, Position, Role, SECOND, UtcNanos, WindowId, WindowState,
 };
 use crate::wire::{Answer, AnswerFlags, FrameHeader, PaymentBody, RequestEvent, Template, WindowAction, WindowEvent};
 
+/// In place of a code: the register must be asked first.
+const WAITS: Code = Code::NotTaken;
+
 impl Model {
     pub(super) fn request(&mut self, event: &RequestEvent, position: u64) {
+        let id = event.body.id;
+        if self.waits(id) {
+            self.rows.insert("09: it waits");
+            self.figures.duplicates += 1;
+            self.unremembered(event, &event.body, Code::InProgress);
+        } else if self.is_away(id) {
+            self.park(id, Waits::Request(*event, position));
+        } else if let Some(nth) = self.find(id) {
+            self.known_request(nth, event);
+        } else {
+            self.new_request(event, position, false);
+        }
+    }
+
+    /// Row 1: the id is known: same content and open 09; same content and final the stored answer; other content 16.
+    pub(super) fn known_request(&mut self, nth: usize, event: &RequestEvent) {
+        let body = event.body;
+        let without_flags = |body: &PaymentBody| PaymentBody { flags: 0, ..*body };
+        if without_flags(&self.payments[nth].body) != without_flags(&body) {
+            self.rows.insert("1: other content");
+            self.figures.ids_reused += 1;
+            // It says what the id stands for.
+            let original = self.payments[nth].body;
+            self.unremembered(event, &original, Code::IdReused);
+            return;
+        }
+        self.figures.duplicates += 1;
+        if !self.payments[nth].state.is_final() {
+            self.rows.insert("1: open");
+            self.answer(nth, 0, event.link(), 0);
+        } else if usize::from(body.id.originator().0) < self.members.len() {
+            self.rows.insert("1: final");
+            let word = self.take_word(body.id.originator());
+            self.answer(nth, word, event.link(), AnswerFlags::DUPLICATE);
+        }
+    }
+
+    pub(super) fn date_not_open(&mut self, event: &RequestEvent) {
+        self.rows.insert("2");
+        self.figures.dates_not_open += 1;
+        self.unremembered(event, &event.body, Code::DateNotOpen);
+    }
+
+    /// Rows 2 to 14; `found`: the register has said what it knows of the original.
+    pub(super) fn new_request(&mut self, event: &RequestEvent, position: u64, found: bool) {
         let body = event.body;
         let known = usize::from(body.id.originator().0) < self.members.len();
-        // Row 1: the id is known: same content and open 09; same content and final the stored answer; other content 16.
-        if let Some(nth) = self.find(body.id) {
-            let without_flags = |body: &PaymentBody| PaymentBody { flags: 0, ..*body };
-            if without_flags(&self.payments[nth].body) != without_flags(&body) {
-                self.rows.insert("1: other content");
-                self.figures.ids_reused += 1;
-                // It says what the id stands for.
-                let original = self.payments[nth].body;
-                self.unremembered(event, &original, Code::IdReused);
-                return;
-            }
-            self.figures.duplicates += 1;
-            if !self.payments[nth].state.is_final() {
-                self.rows.insert("1: open");
-                self.answer(nth, 0, event.link(), 0);
-            } else if known {
-                self.rows.insert("1: final");
-                let word = self.take_word(body.id.originator());
-                self.answer(nth, word, event.link(), AnswerFlags::DUPLICATE);
-            }
-            return;
-        }
         // Row 2: the id's date is open.
         if !self.time.is_open_date(body.id.date()) {
-            self.rows.insert("2");
-            self.figures.dates_not_open += 1;
-            self.unremembered(event, &body, Code::DateNotOpen);
+            self.date_not_open(event);
             return;
         }
+        let admission = self.admit(&body, found);
+        if admission == Err(WAITS) {
+            self.park(body.original, Waits::Request(*event, position));
+            return;
+        }
+        let Some(slot) = self.free_slot() else {
+            self.rows.insert("37: all open");
+            self.not_taken(event);
+            return;
+        };
+        self.seat(slot, self.payments.len());
         let mut payment = Payment::new(body, event.link(), self.time);
-        if let Err(code) = self.admit(&body) {
+        if let Err(code) = admission {
             payment.state = PaymentState::Rejected;
             payment.code = code;
             payment.finished = self.time;
@@ -63,17 +99,25 @@ impl Model {
         }
         self.figures.accepted += 1;
         self.figures.reserved += 1;
+        if found {
+            // It waited: the journal's tail may not hold it any more.
+            let bytes: &[u8; 128] = bytemuck::cast_ref(event);
+            for half in 0..2u8 {
+                let bytes = bytes[usize::from(half) * 64..][..64].try_into().expect("a half");
+                self.out.push(Said::Request { half, bytes });
+            }
+        }
         self.out.push(Said::Forward {
             id: body.id,
             to: body.responder.0,
-            position,
+            position: if found { u64::MAX } else { position },
             accepted: self.time,
             wait_ns: self.members[body.responder.index()].terms.wait_ns,
         });
     }
 
     /// 15 and 16 are told without a number and leave nothing behind.
-    fn unremembered(&mut self, event: &RequestEvent, body: &PaymentBody, code: Code) {
+    pub(super) fn unremembered(&mut self, event: &RequestEvent, body: &PaymentBody, code: Code) {
         if body.id.originator().index() >= self.members.len() {
             return;
         }
@@ -101,7 +145,7 @@ impl Model {
     }
 
     /// Rows 3 to 14: the first rule that is broken names the code.
-    fn admit(&mut self, body: &PaymentBody) -> Result<(), Code> {
+    fn admit(&mut self, body: &PaymentBody, found: bool) -> Result<(), Code> {
         let amount = Position::from(body.amount_minor);
         // 3: initiator and responder are in the directory.
         let initiator = self.members.get(body.id.originator().index());
@@ -159,7 +203,7 @@ impl Model {
             self.rows.insert("11: at the limit");
         }
         if kind == Kind::Refund {
-            self.admit_refund(body)?;
+            self.admit_refund(body, found)?;
         }
         // 14: position + reserved + amount ≤ cap of the party that will owe.
         if let Some(debtor) = debtor(body) {
@@ -178,7 +222,14 @@ impl Model {
         Ok(())
     }
 
-    fn admit_refund(&mut self, body: &PaymentBody) -> Result<(), Code> {
+    fn admit_refund(&mut self, body: &PaymentBody, found: bool) -> Result<(), Code> {
+        let days = u64::from(self.scheme.refund_days);
+        let oldest = UtcNanos(self.time.0 - days * 86_400 * SECOND).business_date();
+        // What the id alone says is not asked of the register.
+        let may_be = body.original.originator() == body.id.originator() && body.original.date() >= oldest;
+        if !found && may_be && self.is_away(body.original) {
+            return Err(WAITS);
+        }
         // 12: the original is known, is a Debit, Committed, with the same initiator, responder and currency, and its id's
         // business date is at most `refund_days` before today's.
         let Some(original) = self.find(body.original).map(|nth| self.payments[nth].clone()) else {
@@ -199,8 +250,6 @@ impl Model {
         if original.body.currency != body.currency {
             return self.no_original("12: other currency");
         }
-        let days = u64::from(self.scheme.refund_days);
-        let oldest = UtcNanos(self.time.0 - days * 86_400 * SECOND).business_date();
         if original.body.id.date() < oldest {
             return self.no_original("12: too old");
         }

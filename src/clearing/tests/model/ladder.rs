@@ -163,6 +163,7 @@ impl Model {
     /// A restart moves T2 of every open payment to at least restart + (T2 − T1), counts its status requests anew, and
     /// asks at once, in the order of acceptance; what answered on a link of the run before is answered on any.
     pub(super) fn restart(&mut self) {
+        self.ask_register_again();
         for nth in 0..self.payments.len() {
             if self.payments[nth].state.is_final() {
                 continue;

@@ -11,8 +11,8 @@ use crate::domain::{
     WindowState,
 };
 use crate::wire::{
-    NotSentEvent, PaymentBody, RecordKind, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags,
-    WindowAction, WindowEvent,
+    DaySealedEvent, NotSentEvent, PaymentBody, RecordKind, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent,
+    RequestFlags, WindowAction, WindowEvent,
 };
 
 const DAY: u64 = 86_400 * SECOND;
@@ -98,6 +98,13 @@ impl Stage {
             }
             Act::Tick => self.event(RecordKind::Tick, &[], None),
             Act::Restart => self.event(RecordKind::Restart, &[], None),
+            Act::Finding { nth, again } => self.finding(nth, again),
+            Act::Seal { days_ago } => {
+                let day = UtcNanos(self.time.0.saturating_add_signed(-days_ago * DAY as i64));
+                let event = DaySealedEvent::new(day.business_date());
+                self.event(RecordKind::DaySealed, bytes_of(&event), None)
+            }
+            Act::Reload => self.reload(),
             Act::Window {
                 action,
                 currency,

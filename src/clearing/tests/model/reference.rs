@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytemuck::pod_read_unaligned;
 
+use super::residency::Waiting;
 use super::said::Said;
 use crate::clearing::{ExceptionKind, Figures, Success};
 use crate::domain::{
@@ -23,6 +24,15 @@ pub(super) struct Model {
     /// In the order in which they came; rejected ones too.
     pub(super) payments: Vec<Payment>,
     pub(super) windows: Vec<Window>,
+    /// The payment in each slot of the engine's table.
+    pub(super) slots: Vec<Option<usize>>,
+    pub(super) cursor: usize,
+    /// In the order of their events.
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) begun: BusinessDate,
+    pub(super) sealed: BusinessDate,
+    /// The event being applied.
+    pub(super) number: u64,
     pub(super) exceptions: Vec<(PaymentId, ExceptionKind, UtcNanos)>,
     pub(super) figures: Figures,
     pub(super) time: UtcNanos,
@@ -175,6 +185,12 @@ impl Model {
             members: Vec::new(),
             payments: Vec::new(),
             windows: Vec::new(),
+            slots: Vec::new(),
+            cursor: 0,
+            waiting: Vec::new(),
+            begun: BusinessDate(0),
+            sealed: BusinessDate(0),
+            number: 0,
             exceptions: Vec::new(),
             figures: Figures::default(),
             time: UtcNanos(0),
@@ -186,6 +202,7 @@ impl Model {
     /// Applies an event and says what it makes leave the switch, in order.
     pub(super) fn apply(&mut self, kind: RecordKind, time: UtcNanos, position: u64, payload: &[u8]) -> Vec<Said> {
         self.time = time;
+        self.number = position / 256;
         // Timers due at or before the event's time fire first, ordered by (deadline, id). But a restart moves every
         // open deadline before it can pass.
         let restart = kind == RecordKind::Restart;
@@ -196,10 +213,15 @@ impl Model {
             RecordKind::Request => self.request(&pod_read_unaligned(payload), position),
             RecordKind::Reply => self.reply(&pod_read_unaligned(payload)),
             RecordKind::NotSent => self.not_sent(&pod_read_unaligned(payload)),
-            RecordKind::Finding | RecordKind::DaySealed | RecordKind::Tick => {}
+            RecordKind::Finding => self.finding(&pod_read_unaligned(payload)),
+            RecordKind::DaySealed => self.day_sealed(&pod_read_unaligned(payload)),
+            RecordKind::Tick => {}
             RecordKind::Restart => self.restart(),
             RecordKind::Window => self.window(&pod_read_unaligned(payload)),
-            RecordKind::Genesis => self.scheme = pod_read_unaligned(payload),
+            RecordKind::Genesis => {
+                self.scheme = pod_read_unaligned(payload);
+                self.begun = UtcNanos(time.0 - 86_400 * SECOND).business_date();
+            }
             RecordKind::Participant => self.participant(pod_read_unaligned(payload)),
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {kind:?}"),
         }

@@ -1,6 +1,7 @@
 //! What a bank's word does in the model: entitlement, the word that ends a payment, the late-word table.
 
 use super::reference::{Model, ReversalStatus, direction};
+use super::residency::Waits;
 use super::said::Said;
 use crate::clearing::ExceptionKind;
 use crate::domain::{BindStep, Code, Direction, Kind, LinkId, PaymentState};
@@ -8,6 +9,17 @@ use crate::wire::{Regarding, ReplyBody, ReplyEvent, ReplyOutcome, TerminateCode}
 
 impl Model {
     pub(super) fn reply(&mut self, event: &ReplyEvent) {
+        let id = event.body.id;
+        // Of a payment with a Reversal everything is known.
+        let reversed = self.find(id).is_some_and(|nth| self.payments[nth].reversal.is_some());
+        if self.is_away(id) && !reversed {
+            self.park(id, Waits::Reply(*event));
+        } else {
+            self.word_of_bank(event);
+        }
+    }
+
+    pub(super) fn word_of_bank(&mut self, event: &ReplyEvent) {
         let body = &event.body;
         let link = LinkId(event.link);
         // A reply counts only from the payment's responder, and repeats amount and currency. A rejected payment never

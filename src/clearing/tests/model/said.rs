@@ -80,7 +80,10 @@ pub(super) fn said(effect: &Effect, forwarded: PaymentId, slots: &mut Vec<(u32, 
             wait_ns,
         } => {
             if slots.iter().any(|(known, id)| *known == slot.0 || *id == forwarded) {
-                return Err(format!("slot {} or payment {forwarded} is forwarded twice", slot.0));
+                return Err(format!(
+                    "slot {} has an open payment and is given to {forwarded}",
+                    slot.0
+                ));
             }
             slots.push((slot.0, forwarded));
             Ok(Said::Forward {
@@ -92,9 +95,11 @@ pub(super) fn said(effect: &Effect, forwarded: PaymentId, slots: &mut Vec<(u32, 
             })
         }
         Effect::Frame(frame) => frame_said(frame),
-        Effect::Release { slot } => match slots.iter().find(|(known, _)| *known == slot.0) {
-            Some((_, id)) => Ok(Said::Release { id: *id }),
-            None => Err(format!("slot {} is released and was never given", slot.0)),
+        Effect::Release { slot } => match slots.iter().position(|(known, _)| *known == slot.0) {
+            Some(nth) => Ok(Said::Release {
+                id: slots.swap_remove(nth).1,
+            }),
+            None => Err(format!("slot {} is released and has no open payment", slot.0)),
         },
         Effect::Request { half, bytes } => Ok(Said::Request {
             half: *half,

@@ -6,16 +6,56 @@ use bytemuck::bytes_of;
 
 use super::acts::Act;
 use super::reference::{Account, Model};
+use super::residency::Waits;
 use super::said::{Said, frame_said, said};
 use super::terms::{HKD, PARTICIPANTS, participant, scheme};
 use super::witness::{Accounts, Witness};
 use crate::clearing::fault::Fault;
 use crate::clearing::{Engine, Event, Outlet, Recalled};
 use crate::domain::{Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId};
-use crate::wire::{AnswerFlags, Effect, Frame, InquiryAnswer, PaymentBody, RecordKind, WindowAction};
+use crate::wire::{
+    AnswerFlags, Effect, EffectFrame, FindingEvent, Frame, InquiryAnswer, LookUp, PaymentBody, RecordKind,
+    RegisterEntry, WindowAction, WordEntry, WordKind,
+};
 
 /// 23:50 in Shanghai: ten minutes before the business date turns.
 const EVENING: UtcNanos = UtcNanos(1_795_449_000 * SECOND);
+
+/// How many payments the engine holds: few, so that most evenings see some of them go.
+const RESIDENT: [u32; 4] = [16, 8, 32, 64];
+
+/// What a register is told, in the simplest form there is.
+#[derive(Default)]
+struct Register {
+    entries: BTreeMap<PaymentId, RegisterEntry>,
+    words: BTreeMap<(u16, u64), WordEntry>,
+}
+
+/// The effects of one event, and what it tells the register.
+struct Heard<'a> {
+    effects: Vec<Effect>,
+    register: &'a mut Register,
+}
+
+impl Outlet for Heard<'_> {
+    fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn keeps_register(&self) -> bool {
+        true
+    }
+
+    fn registered(&mut self, entry: &RegisterEntry) {
+        let before = self.register.entries.insert(entry.id, *entry);
+        assert_eq!(before, None, "{} is final twice", entry.id);
+    }
+
+    fn worded(&mut self, word: &WordEntry) {
+        let before = self.register.words.insert((word.participant.0, word.number), *word);
+        assert_eq!(before, None, "a number given twice");
+    }
+}
 
 /// Whose word is taken for what must hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +87,11 @@ pub(super) struct Stage {
     pub(super) time: UtcNanos,
     pub(super) sent: Vec<PaymentBody>,
     slots: Vec<(u32, PaymentId)>,
+    /// What the engine has told the register.
+    register: Register,
+    /// Look-ups that are not answered.
+    asked: Vec<LookUp>,
+    answered: Option<FindingEvent>,
     /// Every numbered word, by participant.
     words: Vec<Vec<Said>>,
     judge: Judge,
@@ -89,11 +134,18 @@ pub(super) fn play(fault: Option<Fault>, acts: &[Act], judge: Judge) -> Result<S
         time: EVENING,
         sent: Vec::new(),
         slots: Vec::new(),
+        register: Register::default(),
+        asked: Vec::new(),
+        answered: None,
         words: vec![Vec::new(); usize::from(PARTICIPANTS)],
         judge,
         states: BTreeSet::new(),
     };
-    stage.event(RecordKind::Genesis, bytes_of(&scheme()), None)?;
+    stage.event(
+        RecordKind::Genesis,
+        bytes_of(&scheme(RESIDENT[acts.len() % RESIDENT.len()])),
+        None,
+    )?;
     for index in 0..PARTICIPANTS {
         stage.event(RecordKind::Participant, bytes_of(&participant(index)), None)?;
     }
@@ -122,8 +174,20 @@ impl Stage {
             length: payload.len(),
         };
         let number = self.journal.len() + 1;
-        let mut effects: Vec<Effect> = Vec::new();
-        record.apply(number, &mut self.engine, &mut effects);
+        let mut heard = Heard {
+            effects: Vec::new(),
+            register: &mut self.register,
+        };
+        record.apply(number, &mut self.engine, &mut heard);
+        let effects = heard.effects;
+        if kind == RecordKind::Restart {
+            // They are asked again.
+            self.asked.clear();
+        }
+        self.asked.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::LookUp(look_up) => Some(*look_up),
+            _ => None,
+        }));
         let expected = self.model.apply(kind, self.time, number as u64 * 256, record.bytes());
         self.journal.push(record);
         let now = self.model.payments.iter();
@@ -145,6 +209,45 @@ impl Stage {
                 return Err(breach.to_string());
             }
         }
+        Ok(())
+    }
+
+    /// The register answers a look-up, or the last one that it answered once more.
+    pub(super) fn finding(&mut self, nth: usize, again: bool) -> Result<(), String> {
+        let finding = match self.answered.filter(|_| again) {
+            Some(finding) => finding,
+            None if self.asked.is_empty() => return Ok(()),
+            None => {
+                let look_up = self.asked.remove(nth % self.asked.len());
+                FindingEvent::new(look_up, self.register.entries.get(&look_up.id))
+            }
+        };
+        self.answered = Some(finding);
+        let waits = self.model.waiting.iter().find(|waiting| waiting.event == finding.event);
+        let request = waits.and_then(|waiting| match &waiting.what {
+            Waits::Request(event, _) => Some(event.body),
+            Waits::Reply(_) => None,
+        });
+        self.event(RecordKind::Finding, bytes_of(&finding), request.as_ref())
+    }
+
+    /// The engine is saved, and what was loaded goes on in its place.
+    pub(super) fn reload(&mut self) -> Result<(), String> {
+        let mut saved = Vec::new();
+        self.engine.save(&mut saved).expect("memory takes it");
+        let mut loaded = Engine::load(&mut saved.as_slice()).map_err(|error| error.to_string())?;
+        loaded.planted = self.engine.planted;
+        agree(
+            &"the saved state's hash",
+            &loaded.state_hash(),
+            &self.engine.state_hash(),
+        )?;
+        agree(
+            &"the saved state's mark",
+            &loaded.state_mark(),
+            &self.engine.state_mark(),
+        )?;
+        self.engine = loaded;
         Ok(())
     }
 
@@ -180,8 +283,17 @@ impl Stage {
     fn compare_state(&mut self) -> Result<(), String> {
         for payment in &self.model.payments {
             let id = payment.body.id;
-            let now = self.engine.inquire(id.originator(), LinkId(1), id, 0).frame();
-            let now = InquiryAnswer::read(&now.expect("the payment is held").bytes);
+            let recalled = self.engine.inquire(id.originator(), LinkId(1), id, 0);
+            let now = match recalled.frame() {
+                Some(frame) => InquiryAnswer::read(&frame.bytes),
+                None => {
+                    let entry = self.register.entries.get(&id);
+                    let entry = entry.ok_or_else(|| format!("{id} has gone and is not in the register"))?;
+                    entry.inquiry_answer(id.originator(), 0)
+                }
+            };
+            let away = recalled.frame().is_none();
+            agree(&format_args!("payment {id} has gone"), &away, &self.model.is_away(id))?;
             let engine = (
                 now.state,
                 now.code,
@@ -283,6 +395,10 @@ impl Stage {
                 figures.conflicts,
                 figures.replies_refused,
                 figures.status_requests,
+                figures.parked,
+                figures.look_ups,
+                figures.not_taken,
+                figures.replies_dropped,
             ]
         };
         let (engine, model) = (self.engine.figures(), &self.model.figures);
@@ -320,8 +436,12 @@ impl Stage {
 
     /// Every timer runs out, so that every payment becomes final; then words can be told again, and replay gives the same.
     fn end(&mut self) -> Result<(), String> {
+        while !self.asked.is_empty() {
+            self.finding(0, false)?;
+        }
         self.time = self.time.plus(300 * SECOND);
         self.event(RecordKind::Tick, &[], None)?;
+        agree(&"events that wait", &self.engine.figures().parked, &0)?;
         for currency in [Currency::CNY, HKD] {
             self.window(WindowAction::Close, currency, WindowId::NONE)?;
         }
@@ -343,14 +463,48 @@ impl Stage {
         Ok(())
     }
 
+    /// A word whose payment the engine holds no more, as the register tells it again.
+    fn word_of_register(&self, to: u16, word: u64, said: &Said) -> Result<Option<EffectFrame>, String> {
+        let entry = self.register.words.get(&(to, word));
+        let entry = entry.ok_or_else(|| format!("word {word} to {to} is nowhere"))?;
+        let payment = self.register.entries.get(&entry.id);
+        let payment = payment.ok_or_else(|| format!("{} is nowhere", entry.id))?;
+        let kind = WordKind::from_u8(entry.kind).ok_or("a word of no kind")?;
+        let to = ParticipantIndex(to);
+        if kind != WordKind::Reversal && self.model.is_resident(entry.id) && !self.model.is_away(entry.id) {
+            return Err(format!("{} is held and its word {word} is not", entry.id));
+        }
+        Ok(match kind {
+            WordKind::Answer | WordKind::DuplicateAnswer => {
+                let answer = payment.answer(word, kind.flags_again());
+                Some(EffectFrame::new(to, LinkId::NONE, &answer))
+            }
+            WordKind::FinalNotice => {
+                let notice = payment.final_notice(word, kind.flags_again());
+                Some(EffectFrame::new(to, LinkId::NONE, &notice))
+            }
+            // One that was forgotten: nobody refunds so old a payment, and nobody is told again.
+            WordKind::Reversal => match said {
+                Said::Reversal { reversal, .. } => {
+                    let mut reversal = reversal.0;
+                    reversal.flags |= AnswerFlags::RETRANSMITTED;
+                    Some(EffectFrame::new(to, LinkId::NONE, &reversal))
+                }
+                _ => None,
+            },
+        })
+    }
+
     /// Every word can be told again, as it was but for the flag that says so; of a Reversal the last attempt.
     fn words_again(&self) -> Result<(), String> {
         for (to, words) in (0u16..).zip(&self.words) {
             for (word, said) in (1u64..).zip(words) {
-                let frame = self
-                    .engine
-                    .word_again(ParticipantIndex(to), LinkId::NONE, word)
-                    .and_then(Recalled::frame);
+                let recalled = self.engine.word_again(ParticipantIndex(to), LinkId::NONE, word);
+                let recalled = recalled.ok_or_else(|| format!("word {word} to {to} is unknown"))?;
+                let frame = match recalled {
+                    Recalled::Frame(frame) => Some(frame),
+                    Recalled::InRegister => self.word_of_register(to, word, said)?,
+                };
                 let again = frame.map(|frame| frame_said(&frame)).transpose()?;
                 let mut first = *said;
                 match &mut first {

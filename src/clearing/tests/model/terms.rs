@@ -17,9 +17,9 @@ pub(super) const USD: Currency = Currency(840);
 pub(super) const REFUND_DAYS: u32 = 90;
 
 /// The scheme's terms.
-pub(super) fn scheme() -> SchemeTerms {
+pub(super) fn scheme(resident_payments: u32) -> SchemeTerms {
     let mut scheme = SchemeTerms::zeroed();
-    (scheme.resident_payments, scheme.parked_max) = (1 << 20, 64);
+    (scheme.resident_payments, scheme.parked_max) = (resident_payments, if resident_payments < 32 { 1 } else { 2 });
     scheme.participant_count = u32::from(PARTICIPANTS);
     scheme.maximum_minor = MAXIMUM;
     scheme.refund_days = REFUND_DAYS;
