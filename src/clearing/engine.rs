@@ -193,6 +193,15 @@ impl Engine {
         })
     }
 
+    /// Sets aside, for an engine that was loaded, what [`Engine::with_room_for`] does for a new one.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn set_aside(&mut self, payments: usize) -> std::io::Result<()> {
+        self.index.reserve(payments.saturating_sub(self.index.len()))?;
+        self.payments.set_aside()
+    }
+
     /// Applies the next event. Timers due at or before its time fire first; a Restart moves those of open payments
     /// before any of them fires.
     ///

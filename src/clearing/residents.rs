@@ -73,6 +73,15 @@ impl Residents {
         })
     }
 
+    /// Maps and faults in all of the table's memory.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub(super) fn set_aside(&mut self) -> io::Result<()> {
+        self.records.set_aside(self.bound as usize)?;
+        self.places.set_aside(self.bound as usize)
+    }
+
     /// A table as a snapshot has it; `None` where its parts do not fit each other.
     pub(super) fn restored(
         bound: u32,

@@ -55,6 +55,7 @@ pub fn examine(host: &Host, profile: &Profile) -> Vec<Check> {
         locked_memory(host, profile),
         memory(host, profile),
         real_time(host, profile),
+        follower(profile),
         cores(host, profile),
         isolation(host, profile),
         governor(host),
@@ -169,6 +170,21 @@ fn real_time(host: &Host, profile: &Profile) -> Check {
         )
     };
     Check::new("real-time class", found, finding)
+}
+
+fn follower(profile: &Profile) -> Check {
+    if profile.has_follower() {
+        return Check::new("follower", "has a thread", Finding::Good);
+    }
+    Check::new(
+        "follower",
+        "has no thread",
+        Finding::Advice(
+            "there are no snapshots, so that every start replays the whole journal, and payments that have left memory can't be \
+             looked up; add a [[thread]] with agents = [\"follower\"] and class = \"low\" to the profile"
+                .into(),
+        ),
+    )
 }
 
 fn cores(host: &Host, profile: &Profile) -> Check {

@@ -110,7 +110,9 @@ impl Trouble {
     fn passes(&self) -> bool {
         matches!(
             self,
-            Self::Register(RegisterError::System { .. }) | Self::Snapshot(SnapshotError::System { .. })
+            Self::Register(RegisterError::System { .. })
+                | Self::Snapshot(SnapshotError::System { .. })
+                | Self::Journal(JournalError::System { .. })
         )
     }
 }

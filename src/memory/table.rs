@@ -48,11 +48,21 @@ impl<T: Pod> ChunkedTable<T> {
     /// The host has no such memory to give.
     pub fn with_capacity(capacity: usize, lock: bool) -> io::Result<Self> {
         let mut table = Self::new(lock);
-        table.chunks.reserve(capacity.div_ceil(Self::CHUNK_ELEMENTS));
-        while table.capacity() < capacity {
-            table.grow()?;
-        }
+        table.set_aside(capacity)?;
         Ok(table)
+    }
+
+    /// Maps and faults in room for `capacity` elements in all.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn set_aside(&mut self, capacity: usize) -> io::Result<()> {
+        let chunks = capacity.div_ceil(Self::CHUNK_ELEMENTS);
+        self.chunks.reserve(chunks.saturating_sub(self.chunks.len()));
+        while self.capacity() < capacity {
+            self.grow()?;
+        }
+        Ok(())
     }
 
     /// Adds an element and returns its index.

@@ -96,7 +96,13 @@ pub(super) fn open_journal(
         }
     }
     let (journal, start, engine, snapshot) = match recalled {
-        Some(((journal, loaded), path)) => (journal, loaded.point.start, loaded.engine, Some(path)),
+        Some(((journal, mut loaded), path)) => {
+            loaded
+                .engine
+                .set_aside(payments_expected as usize)
+                .map_err(SwitchError::host("get memory for the payments the profile expects"))?;
+            (journal, loaded.point.start, loaded.engine, Some(path))
+        }
         None => {
             let started = Instant::now();
             // Only when the journal is this switch's own: a second one on the same data says so before it takes memory.
