@@ -1,26 +1,12 @@
 //! The command line and the configuration files, driven the way an operator does.
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
-use assert_cmd::assert::Assert;
 use clearway::config::{BUILT_IN_PROFILES, Directory, Profile, Settings};
-
-fn clearway(arguments: &[&str]) -> Assert {
-    Command::cargo_bin("clearway")
-        .expect("the binary is built")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(arguments)
-        .assert()
-}
-
-fn stdout(assert: &Assert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).expect("text")
-}
-
-fn stderr(assert: &Assert) -> String {
-    String::from_utf8(assert.get_output().stderr.clone()).expect("text")
-}
+use command::{clearway, stderr, stdout};
 
 /// A directory and settings in a place of their own; `change` edits the settings' text.
 fn configuration(change: impl Fn(String) -> String) -> (tempfile::TempDir, PathBuf) {

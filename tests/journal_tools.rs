@@ -1,5 +1,8 @@
 //! `clearway journal`, driven as an operator does, on the journal of a real run.
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -7,25 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::sync::LazyLock;
 
-use assert_cmd::Command;
 use assert_cmd::assert::Assert;
+use command::{clearway, stderr, stdout};
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn clearway(arguments: &[&str]) -> Assert {
-    Command::cargo_bin("clearway")
-        .expect("the binary is built")
-        .args(arguments)
-        .assert()
-}
-
-fn stdout(assert: &Assert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).expect("text")
-}
-
-fn stderr(assert: &Assert) -> String {
-    String::from_utf8(assert.get_output().stderr.clone()).expect("text")
-}
 
 fn json(assert: &Assert) -> Value {
     serde_json::from_str(&stdout(assert)).expect("JSON")

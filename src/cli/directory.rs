@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::output::{Table, money, print, report};
 use super::{CliError, Verdict};
 use crate::config::{Directory, DirectoryEntry};
-use crate::domain::{Kind, MILLISECOND, Role};
+use crate::domain::{Kind, MILLISECOND, ParticipantTerms, Role, SchemeTerms};
 
 /// Participants: write, check and show a directory
 #[derive(Args, Debug)]
@@ -147,13 +147,7 @@ fn show(file: &Path, json_to: Option<&Path>) -> Result<Verdict, CliError> {
     }
     let scheme = &directory.scheme;
     let json = json!({
-        "scheme": {
-            "rules_version": scheme.rules_version,
-            "residency_bytes": scheme.residency_bytes,
-            "maximum_minor": scheme.maximum_minor,
-            "refund_days": scheme.refund_days,
-            "currencies": scheme.currencies.iter().filter(|currency| **currency != 0).collect::<Vec<_>>(),
-        },
+        "scheme": scheme_json(scheme),
         "participants": directory.participants.iter().map(entry_json).collect::<Vec<_>>(),
     });
     report(json_to, &json, &table.render())?;
@@ -161,19 +155,42 @@ fn show(file: &Path, json_to: Option<&Path>) -> Result<Verdict, CliError> {
 }
 
 fn entry_json(entry: &DirectoryEntry) -> Value {
-    let terms = &entry.terms;
+    let mut json = terms_json(&entry.terms);
+    json["name"] = json!(entry.name);
+    json["cnaps"] = json!(entry.cnaps);
+    json["bic"] = json!(entry.bic);
+    json["links_max"] = json!(entry.links_max);
+    json["request_in_flight_max"] = json!(entry.request_in_flight_max);
+    json["request_per_second_max"] = json!(entry.request_per_second_max);
+    json["intake_in_flight_max"] = json!(entry.intake_in_flight_max);
+    json["intake_per_second_max"] = json!(entry.intake_per_second_max);
+    json["inquiries_per_second_max"] = json!(entry.inquiries_per_second_max);
+    json["demo_credential"] = json!(entry.has_demo_credential());
+    json
+}
+
+/// The scheme's terms, as the directory and the journal's Genesis have them.
+pub(super) fn scheme_json(terms: &SchemeTerms) -> Value {
+    json!({
+        "rules_version": terms.rules_version,
+        "residency_bytes": terms.residency_bytes,
+        "maximum_minor": terms.maximum_minor,
+        "refund_days": terms.refund_days,
+        "currencies": terms.currencies.iter().filter(|currency| **currency != 0).collect::<Vec<_>>(),
+    })
+}
+
+/// A participant's terms, as the directory and the journal have them. A number that has no name here stays a number.
+pub(super) fn terms_json(terms: &ParticipantTerms) -> Value {
     let kinds = Kind::ALL.iter().filter(|kind| terms.permits(**kind));
     let accounts = terms.accounts.iter().filter(|account| account.currency != 0);
     json!({
         "index": terms.index.0,
         "code": terms.code.to_string(),
-        "role": role_name(entry.role()),
-        "name": entry.name,
-        "cnaps": entry.cnaps,
-        "bic": entry.bic,
+        "role": Role::from_u8(terms.role).map_or(json!(terms.role), |role| json!(role_name(role))),
         "kinds": kinds.map(|kind| kind.name()).collect::<Vec<_>>(),
-        "may_initiate": terms.suspended & crate::domain::ParticipantTerms::SUSPENDED_INITIATOR == 0,
-        "may_be_asked": terms.suspended & crate::domain::ParticipantTerms::SUSPENDED_RESPONDER == 0,
+        "may_initiate": terms.suspended & ParticipantTerms::SUSPENDED_INITIATOR == 0,
+        "may_be_asked": terms.suspended & ParticipantTerms::SUSPENDED_RESPONDER == 0,
         "tq_ms": terms.wait_ns / MILLISECOND,
         "t1_ms": terms.doubt_ns / MILLISECOND,
         "t2_pull_ms": terms.expiry_pull_ns / MILLISECOND,
@@ -184,13 +201,6 @@ fn entry_json(entry: &DirectoryEntry) -> Value {
             "cover_minor": account.cover_minor,
             "cap_minor": account.cap_minor,
         })).collect::<Vec<_>>(),
-        "links_max": entry.links_max,
-        "request_in_flight_max": entry.request_in_flight_max,
-        "request_per_second_max": entry.request_per_second_max,
-        "intake_in_flight_max": entry.intake_in_flight_max,
-        "intake_per_second_max": entry.intake_per_second_max,
-        "inquiries_per_second_max": entry.inquiries_per_second_max,
-        "demo_credential": entry.has_demo_credential(),
     })
 }
 

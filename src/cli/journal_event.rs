@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::{BindStep, Code, Kind, LinkId, ParticipantTerms, PaymentId, Role, Scene, SchemeTerms};
+use super::directory::{scheme_json, terms_json};
+use crate::domain::{BindStep, Code, Kind, LinkId, PaymentId, Scene, SchemeTerms};
 use crate::journal::Record;
 use crate::wire::{
     NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction, WindowEvent,
@@ -17,7 +18,7 @@ pub(super) fn event_json(record: &Record<'_>) -> Value {
     fields.insert("position".to_owned(), json!(record.position));
     let payload = match record.kind {
         RecordKind::Genesis => read(record).map(scheme),
-        RecordKind::Participant => read(record).map(participant),
+        RecordKind::Participant => read(record).map(|terms| terms_json(&terms)),
         RecordKind::Request => read(record).map(request),
         RecordKind::Reply => read(record).map(reply),
         RecordKind::NotSent => read(record).map(not_sent),
@@ -63,42 +64,9 @@ fn read<T: bytemuck::AnyBitPattern>(record: &Record<'_>) -> Option<T> {
 }
 
 fn scheme(terms: SchemeTerms) -> Value {
-    json!({
-        "rules_version": terms.rules_version,
-        "participant_count": terms.participant_count,
-        "residency_bytes": terms.residency_bytes,
-        "maximum_minor": terms.maximum_minor,
-        "refund_days": terms.refund_days,
-        "currencies": terms.currencies.iter().filter(|currency| **currency != 0).collect::<Vec<_>>(),
-    })
-}
-
-fn participant(terms: ParticipantTerms) -> Value {
-    let role = match Role::from_u8(terms.role) {
-        Some(Role::Institution) => json!("institution"),
-        Some(Role::Bank) => json!("bank"),
-        None => json!(terms.role),
-    };
-    let kinds = Kind::ALL.iter().filter(|kind| terms.permits(**kind));
-    let accounts = terms.accounts.iter().filter(|account| account.currency != 0);
-    json!({
-        "index": terms.index.0,
-        "code": terms.code.to_string(),
-        "role": role,
-        "may_initiate": terms.suspended & ParticipantTerms::SUSPENDED_INITIATOR == 0,
-        "may_be_asked": terms.suspended & ParticipantTerms::SUSPENDED_RESPONDER == 0,
-        "kinds": kinds.map(|kind| kind.name()).collect::<Vec<_>>(),
-        "tq_ns": terms.wait_ns,
-        "t1_ns": terms.doubt_ns,
-        "t2_pull_ns": terms.expiry_pull_ns,
-        "t2_push_ns": terms.expiry_push_ns,
-        "payment_limit_minor": terms.payment_limit_minor,
-        "accounts": accounts.map(|account| json!({
-            "currency": account.currency,
-            "cover_minor": account.cover_minor,
-            "cap_minor": account.cap_minor,
-        })).collect::<Vec<_>>(),
-    })
+    let mut json = scheme_json(&terms);
+    json["participant_count"] = json!(terms.participant_count);
+    json
 }
 
 fn request(event: RequestEvent) -> Value {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::replay::event_of;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
-use crate::clearing::{Engine, Event, LedgerSnapshot, Outlet, StateHash};
+use crate::clearing::{Engine, LedgerSnapshot, Outlet, StateHash};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::housekeeping::SnapshotDesk;
 use crate::journal::{Positions, TailReader};
@@ -147,14 +148,7 @@ impl ClearingAgent {
         let mut applied = 0;
         while applied < EVENTS_PER_CYCLE && self.outlet.overflow.is_empty() {
             let Some(record) = self.parts.reader.next() else { break };
-            let event = Event {
-                kind: record.kind,
-                number: record.number,
-                time: record.time,
-                position: record.position,
-                payload: record.payload,
-            };
-            self.parts.engine.apply(&event, &mut self.outlet);
+            self.parts.engine.apply(&event_of(&record), &mut self.outlet);
             applied += 1;
         }
         applied

@@ -72,14 +72,7 @@ pub(super) fn replay_engine(
         };
         for mut batch in batches {
             for record in &batch {
-                let event = Event {
-                    kind: record.kind,
-                    number: record.number,
-                    time: record.time,
-                    position: record.position,
-                    payload: record.payload,
-                };
-                engine.apply(&event, &mut ());
+                engine.apply(&event_of(record), &mut ());
                 if record.number % 1_000_000 == 0 {
                     progress(record.number);
                 }
@@ -94,6 +87,18 @@ pub(super) fn replay_engine(
         }
     })?;
     Ok(engine)
+}
+
+/// The event that stands in a record.
+#[inline]
+pub(super) fn event_of<'a>(record: &Record<'a>) -> Event<'a> {
+    Event {
+        kind: record.kind,
+        number: record.number,
+        time: record.time,
+        position: record.position,
+        payload: record.payload,
+    }
 }
 
 /// Sends the checked events up to `until` in batches; what was read before damage is sent, too.
