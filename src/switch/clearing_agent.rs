@@ -150,6 +150,9 @@ impl ClearingAgent {
             let Some(record) = self.parts.reader.next() else { break };
             self.parts.engine.apply(&event_of(&record), &mut self.outlet);
             applied += 1;
+            while let Some(record) = self.parts.reader.look_ahead() {
+                self.parts.engine.prefetch(&event_of(&record));
+            }
         }
         applied
     }

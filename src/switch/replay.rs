@@ -41,6 +41,8 @@ pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -
 
 /// Events handed to the engine at a time.
 const BATCH_EVENTS: usize = 4096;
+/// How long before an event is applied what it needs is asked of memory.
+const LOOK_AHEAD_EVENTS: usize = 8;
 /// Batches that the reading thread may be ahead.
 const BATCHES_AHEAD: usize = 8;
 
@@ -71,7 +73,10 @@ pub(super) fn replay_engine(
             }
         };
         for mut batch in batches {
-            for record in &batch {
+            for (at, record) in batch.iter().enumerate() {
+                if let Some(ahead) = batch.get(at + LOOK_AHEAD_EVENTS) {
+                    engine.prefetch(&event_of(ahead));
+                }
                 engine.apply(&event_of(record), &mut ());
                 if record.number % 1_000_000 == 0 {
                     progress(record.number);
