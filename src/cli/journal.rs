@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use blake3::Hash;
 use clap::{Args, Subcommand};
 
 use super::journal_event::{event_json, original_of, payment_of};
@@ -30,11 +31,17 @@ pub(super) struct JournalArgs {
 
 #[derive(Subcommand, Debug)]
 enum JournalCommand {
-    /// Check every record, on every core; exits 1 at damage, naming file and offset
-    #[command(after_help = "Example:\n  clearway journal verify data")]
+    /// Check every record, on every core, and hold the bytes against the chain of hashes that was made when they were new;
+    /// exits 1 at damage and where history was rewritten, naming file and offset
+    #[command(after_help = "Examples:\n  clearway journal verify data\n  \
+                      clearway journal verify data --checkpoint 5bd1…e9  (64 hex digits, from `clearway journal stat`)")]
     Verify {
         /// The data directory, or the journal in it
         directory: PathBuf,
+        /// A value of the chain that was taken away earlier: prove that this journal still holds the history it stood for;
+        /// may be given again
+        #[arg(long, value_name = "HEX", value_parser = chain_value)]
+        checkpoint: Vec<Hash>,
         /// Write the result as JSON to this file, `-` for stdout
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -99,7 +106,11 @@ enum JournalCommand {
 
 pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
     match &args.command {
-        JournalCommand::Verify { directory, json } => verify(&journal_in(directory)?, json.as_deref()),
+        JournalCommand::Verify {
+            directory,
+            checkpoint,
+            json,
+        } => verify(&journal_in(directory)?, checkpoint, json.as_deref()),
         JournalCommand::Stat { directory, json } => stat(&journal_in(directory)?, json.as_deref()),
         JournalCommand::Dump {
             directory,
@@ -255,6 +266,11 @@ fn event_kind(name: &str) -> Result<RecordKind, String> {
 fn payment_id(text: &str) -> Result<PaymentId, String> {
     PaymentId::parse(text)
         .ok_or_else(|| "a payment is written date-originator-lane-serial, as in 20260204-517-3-987654321012".to_owned())
+}
+
+fn chain_value(text: &str) -> Result<Hash, String> {
+    Hash::from_hex(text)
+        .map_err(|_| "a value of the chain is 64 hex digits, as `clearway journal stat` prints it".to_owned())
 }
 
 /// True when the error is what a check is there to find.

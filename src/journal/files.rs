@@ -116,6 +116,10 @@ impl JournalFiles {
         records.position()
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(super) fn new_scan(&self) -> Scan {
         Scan::new(self.geometry, Seed::new(self.journal_id))
     }

@@ -16,7 +16,11 @@
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
 
 mod appender;
+mod chain;
+mod chain_check;
+mod chain_writer;
 mod checksum;
+mod digest;
 mod error;
 mod files;
 mod layout;
@@ -34,6 +38,10 @@ mod tests;
 mod verify;
 
 pub use appender::Appender;
+pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
+pub use chain_check::ChainVerdict;
+pub use chain_writer::ChainWriter;
+pub use digest::{ChainEntry, SegmentFacts, WindowMark};
 pub use error::{Full, JournalError};
 pub use files::{JournalFiles, Records, Walk, WalkEnd, Walked};
 pub use layout::{

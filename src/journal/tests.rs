@@ -1,6 +1,7 @@
 //! Claims about the whole journal, on real files.
 
 mod after_a_crash;
+mod chained;
 mod live;
 mod model;
 mod verified;

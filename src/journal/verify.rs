@@ -8,6 +8,9 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::chain::Chain;
+use super::chain_check::ChainVerdict;
+use super::digest::ChainEntry;
 use super::error::JournalError;
 use super::files::JournalFiles;
 use super::layout::{Geometry, RecordHeader, SEGMENT_HEADER_BYTES, Seed};
@@ -35,6 +38,8 @@ pub struct Verification {
     pub bytes_behind: u64,
     /// [`JournalError::Damaged`], where a record at the end had been durable.
     pub damage: Option<JournalError>,
+    /// What holding it against the chain came to, where that was asked for.
+    pub chain: Option<ChainVerdict>,
 }
 
 /// What a segment holds, taken alone.
@@ -44,19 +49,27 @@ struct SegmentFindings {
     first_epoch: u32,
     scan: Scan,
     whole: bool,
+    entries: Vec<ChainEntry>,
 }
 
 impl JournalFiles {
-    /// Checks every record on `threads` threads. `progress` is told, now and then and from any of them, how many segments
-    /// are done.
+    /// Checks every record on `threads` threads, and holds the bytes against `chain`, where there is one. `progress` is
+    /// told, now and then and from any of them, how many segments are done.
     ///
     /// # Panics
     /// When a thread can't be started.
     #[must_use]
-    pub fn verify(&self, threads: NonZeroUsize, progress: &(dyn Fn(u64) + Sync)) -> Verification {
+    pub fn verify(
+        &self,
+        chain: Option<&Chain>,
+        threads: NonZeroUsize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Verification {
         let geometry = self.geometry();
         let count = self.segment_count();
-        let found = over_segments(0..count, threads, progress, |number| self.check_alone(number));
+        let found = over_segments(0..count, threads, progress, |number| {
+            self.check_alone(number, chain.is_some())
+        });
         let mut scan = self.new_scan();
         let mut bad = None;
         for (number, alone) in (0..).zip(&found) {
@@ -93,12 +106,16 @@ impl JournalFiles {
             epoch: scan.epoch,
             watermark: scan.watermark.max(stated_behind),
             bytes_behind: remains.iter().map(|remains| remains.bytes).sum(),
+            chain: chain.map(|chain| {
+                let entries: Vec<_> = found.iter().flat_map(|alone| &alone.entries).copied().collect();
+                self.compare(chain, 0, &entries, scan.position)
+            }),
             damage: bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason)),
         }
     }
 
     /// Checks segment `number` without what lies before it.
-    fn check_alone(&self, number: u64) -> SegmentFindings {
+    fn check_alone(&self, number: u64, chained: bool) -> SegmentFindings {
         let geometry = self.geometry();
         let segment = self.segment(number).unwrap_or_default();
         let first = RecordHeader::read(segment, SEGMENT_HEADER_BYTES as usize);
@@ -107,6 +124,11 @@ impl JournalFiles {
         SegmentFindings {
             first_event: first.number,
             first_epoch: first.epoch,
+            entries: if chained {
+                self.chain_entries(number, segment, &scan)
+            } else {
+                Vec::new()
+            },
             scan,
             whole,
         }
