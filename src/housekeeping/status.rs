@@ -106,6 +106,7 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
             "syncs": positions.syncs(),
         },
         "chain": source.archivist.chain_json(),
+        "archive": source.archivist.archive_json(),
         "requests": count(|c| &c.requests),
         "replies": count(|c| &c.replies),
         "refused_at_door": count(|c| &c.refused_at_door),

@@ -164,7 +164,7 @@ fn step_through(scan: &mut Scan, geometry: Geometry, number: u64, segment: &[u8]
 }
 
 /// Does `work` for each segment on `threads` threads, which take the next one as they become free; results in order.
-fn over_segments<T: Send>(
+pub(super) fn over_segments<T: Send>(
     numbers: std::ops::Range<u64>,
     threads: NonZeroUsize,
     progress: &(dyn Fn(u64) + Sync),

@@ -16,8 +16,8 @@ use crate::agent::{
 };
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::housekeeping::{
-    AdminServer, Archivist, ArchivistParts, ArchivistView, Desk, LedgerView, StatusSource, participants_json,
-    status_json, windows_json,
+    AdminServer, Archivist, ArchivistParts, ArchivistView, Desk, LedgerView, RetentionFloors, StatusSource,
+    participants_json, status_json, windows_json,
 };
 use crate::journal::Positions;
 use crate::sequencer::LedgerPulse;
@@ -104,7 +104,9 @@ pub fn start(
     source
         .syncer_class
         .store(running.syncer.class() as u64, Ordering::Relaxed);
-    let archivist = start_archivist(&settings, &source)?;
+    // Nobody makes snapshots or registers yet, and so all of the journal is needed: nothing is retired.
+    let floors = Arc::new(RetentionFloors::default());
+    let archivist = start_archivist(&settings, &source, &floors)?;
     let longest_doubt_ns = directory
         .participants
         .iter()
@@ -196,10 +198,16 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
 }
 
 /// The archivist is on no profile: it takes what the others leave.
-fn start_archivist(settings: &Settings, source: &StatusSource) -> Result<AgentThread, SwitchError> {
+fn start_archivist(
+    settings: &Settings,
+    source: &StatusSource,
+    floors: &Arc<RetentionFloors>,
+) -> Result<AgentThread, SwitchError> {
     let archivist = Archivist::new(ArchivistParts {
         journal: journal_directory(settings),
         positions: Arc::clone(&source.positions),
+        settings: settings.archive.clone(),
+        floors: Arc::clone(floors),
         view: source.archivist.clone(),
     });
     let placement = Placement {

@@ -1,0 +1,67 @@
+//! The segment files of a live journal, seen by the one who retires them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::JournalError;
+use super::files::first_header;
+use super::restore::live_segments;
+use super::segment::{segment_path, sync_directory};
+
+/// Which segment files there are, prepared ones included.
+#[derive(Debug)]
+pub struct SealedSegments {
+    directory: PathBuf,
+    segment_bytes: u64,
+    oldest: u64,
+    count: u64,
+}
+
+impl SealedSegments {
+    /// Looks at the journal in `directory`.
+    ///
+    /// # Errors
+    /// There is none, or it can't be read.
+    pub fn of(directory: &Path) -> Result<Self, JournalError> {
+        let segment_bytes = first_header(directory)?.segment_bytes;
+        let numbers = live_segments(directory)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            segment_bytes,
+            oldest: numbers.first().copied().unwrap_or(0),
+            count: numbers.len() as u64,
+        })
+    }
+
+    /// The length of a segment.
+    #[must_use]
+    pub const fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// The number of the oldest one.
+    #[must_use]
+    pub const fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Removes the oldest segment, which is `number`, for good.
+    ///
+    /// # Errors
+    /// The system refused it.
+    ///
+    /// # Panics
+    /// When another one is the oldest: a journal never has a gap.
+    pub fn remove_oldest(&self, number: u64) -> Result<(), JournalError> {
+        assert_eq!(number, self.oldest, "only the oldest segment may go");
+        let path = segment_path(&self.directory, number);
+        fs::remove_file(&path).map_err(JournalError::system(&path, "remove the retired segment"))?;
+        sync_directory(&self.directory)
+    }
+}
