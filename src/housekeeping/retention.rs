@@ -98,7 +98,7 @@ impl Holdings {
         let (allowed, holder) = guards.into_iter().min().unwrap_or((0, Holder::LiveTail));
         Retirement {
             below: wanted.min(allowed).max(self.oldest),
-            held_by: (wanted > allowed).then_some(holder),
+            held_by: (excess > 0 && wanted > allowed).then_some(holder),
         }
     }
 }

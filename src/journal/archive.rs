@@ -21,7 +21,7 @@ use super::chain::{Chain, ChainFailure, ChainLink, ChainStart};
 use super::chain_writer::{PIECE_BYTES, SegmentReader};
 use super::digest::{ChainEntry, SegmentDigest};
 use super::error::JournalError;
-use super::files::first_header;
+use super::files::header_of;
 use super::layout::{Geometry, SegmentHeader};
 use super::manifest::{Manifest, manifest_path};
 use super::segment::{DirectoryLock, segment_path};
@@ -294,7 +294,7 @@ impl Adding {
         before: Hash,
         links: Option<Vec<ChainLink>>,
     ) -> Result<Self, ArchiveError> {
-        let first = first_header(journal)?;
+        let first = header_of(journal, number)?;
         let geometry = Geometry {
             segment_bytes: first.segment_bytes,
         };

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use super::chain::{Chain, ChainError, ChainFailure, ChainFile, ChainLink, ChainStart};
 use super::digest::SegmentDigest;
 use super::error::JournalError;
-use super::files::first_header;
+use super::files::header_of;
 use super::layout::{BLOCK_BYTES, Geometry};
-use super::segment::segment_path;
+use super::segment::{list, segment_path};
 use crate::memory::MappedMemory;
 
 /// What is read at a time.
@@ -43,7 +43,7 @@ impl ChainWriter {
     /// # Errors
     /// The journal or the chain can't be read, or the chain is not what was written.
     pub fn open(directory: &Path) -> Result<Self, ChainFailure> {
-        let first = first_header(directory)?;
+        let first = header_of(directory, list(directory)?.start)?;
         let geometry = Geometry {
             segment_bytes: first.segment_bytes,
         };

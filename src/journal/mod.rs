@@ -11,6 +11,7 @@
 //! sequencer ─ Appender ─▶ tail in memory ─ Syncer ─▶ segment files ◀─ Preparer (makes them ahead)
 //!                         │   ▲ durable                │
 //!   clearing ◀ TailReader ┘   └ TailView ▶ link agents └▶ JournalFiles ▶ replay, audit, tools
+//!                 follower, chain ◀ JournalReader: what the tail still holds, else the files
 //! ```
 //! A [`Journal`] is taken apart at start and its parts given to the stages, one thread each. The bytes are described in
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
@@ -29,6 +30,7 @@ mod manifest;
 mod options;
 mod positions;
 mod preparer;
+mod reader;
 mod recovery;
 mod restore;
 mod retired;
@@ -53,9 +55,10 @@ pub use layout::{
     BLOCK_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
 pub use manifest::Manifest;
-pub use options::{JournalFacts, JournalOptions, Recovery, SyncMode, WriteGate};
+pub use options::{JournalFacts, JournalOptions, JournalStart, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
 pub use preparer::Preparer;
+pub use reader::{JournalReader, JournalSource};
 pub use restore::Restored;
 pub use retired::SealedSegments;
 pub use statistics::{KindFigures, Statistics};
@@ -85,6 +88,8 @@ pub struct Journal {
     pub reader: TailReader,
     /// The link agents'.
     pub view: TailView,
+    /// Makes readers that hold nobody up: the follower's, and those of the archive and the chain.
+    pub source: JournalSource,
     /// Housekeeping's.
     pub preparer: Preparer,
     /// Everyone's.
@@ -99,7 +104,7 @@ impl Journal {
     /// True when `directory` holds a journal.
     #[must_use]
     pub fn exists(directory: &Path) -> bool {
-        segment::segment_path(directory, 0).exists()
+        segment::any(directory)
     }
 
     /// Makes a new, empty journal.
@@ -140,7 +145,7 @@ impl Journal {
             cut_bytes: 0,
             messages: Vec::new(),
         };
-        Self::assemble(&options, store, ring, lock, recovery, 0, message, None)
+        Self::assemble(&options, store, ring, lock, recovery, 0, message, None, 0)
     }
 
     /// Opens the journal of an earlier run and finds its end. See [`Recovery`] for what was found.
@@ -158,14 +163,14 @@ impl Journal {
         }
         let lock = DirectoryLock::take(directory)?;
         segment::remove_unfinished(directory)?;
-        let count = segment::list(directory)?;
-        if count == 0 {
+        let numbers = segment::list(directory)?;
+        if numbers.is_empty() {
             return Err(JournalError::Absent {
                 directory: directory.clone(),
             });
         }
         let (mode, message) = WriteMode::choose(directory, options.sync)?;
-        let first = files::first_header(directory)?;
+        let first = files::header_of(directory, numbers.start)?;
         let mut store = SegmentStore {
             directory: directory.clone(),
             geometry: Geometry {
@@ -175,9 +180,10 @@ impl Journal {
             epoch: 0,
             mode,
         };
-        recovery::check_header(&store, 0, bytemuck::bytes_of(&first))?;
+        recovery::check_header(&store, numbers.start, bytemuck::bytes_of(&first))?;
         let ring = map_ring(&options)?;
-        let findings = recovery::scan(&store, &ring, count)?;
+        let start = options.start.unwrap_or(JournalStart::BEGINNING);
+        let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
         let scan = &findings.scan;
         store.epoch = scan.epoch + 1;
         let mut messages = Vec::new();
@@ -195,15 +201,21 @@ impl Journal {
             cut_bytes: findings.remains.bytes,
             messages,
         };
+        let geometry = store.geometry;
+        let held_from = geometry
+            .segment_start(geometry.segment_of(scan.position) + 1)
+            .saturating_sub(options.ring_bytes)
+            .max(geometry.segment_start(geometry.segment_of(start.position)));
         Self::assemble(
             &options,
             store,
             ring,
             lock,
             recovery,
-            count,
+            numbers.end,
             message,
-            Some(scan.watermark),
+            Some(scan.watermark.max(start.position)),
+            held_from,
         )
     }
 
@@ -217,6 +229,7 @@ impl Journal {
         segments: u64,
         message: Option<String>,
         watermark: Option<u64>,
+        held_from: u64,
     ) -> Result<Self, JournalError> {
         let directory = &options.directory;
         let no_memory = || JournalError::system(directory, "get memory for writing");
@@ -241,7 +254,9 @@ impl Journal {
             geometry.segment_start(segments),
             options.link_agents,
         ));
+        positions.set_reclaimed(held_from);
         let tail = Arc::new(Tail::new(ring, geometry, Arc::clone(&positions), lock));
+        let source = JournalSource::new(Arc::clone(&tail), store.clone());
         let mut syncer = Syncer::new(Arc::clone(&tail), store.clone(), options.gate.clone()).map_err(no_memory())?;
         if let Some(watermark) = watermark {
             if recovery.cut_bytes > 0 {
@@ -275,6 +290,7 @@ impl Journal {
             syncer,
             reader: TailReader::new(Arc::clone(&tail), end),
             view: TailView::new(tail),
+            source,
             preparer,
             positions,
             recovery,

@@ -11,9 +11,8 @@ use blake3::Hasher;
 
 use super::archive::{Archive, ArchiveError};
 use super::chain::{Chain, ChainStart, write_new};
-use super::error::JournalError;
 use super::manifest::Manifest;
-use super::segment::{segment_path, sync_directory};
+use super::segment::{list, segment_path, sync_directory};
 use super::verify::over_segments;
 
 /// What was restored.
@@ -169,9 +168,9 @@ impl Archive {
             let to = live.join(name);
             symlink(&to, place.join(name)).map_err(ArchiveError::system(&to, "link to the segment"))
         };
-        let mut oldest = u64::MAX;
-        for number in live_segments(&live)? {
-            oldest = oldest.min(number);
+        let numbers = list(&live)?;
+        let oldest = numbers.start;
+        for number in numbers {
             link(Path::new(&format!("{number:012}.seg")))?;
         }
         if oldest > last + 1 {
@@ -189,19 +188,6 @@ impl Archive {
         }
         Ok(())
     }
-}
-
-/// The numbers of the segments in `directory`.
-pub(super) fn live_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {
-    let system = |source| JournalError::system(directory, "list the directory")(source);
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(system)? {
-        let name = entry.map_err(system)?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-        numbers.extend(number.and_then(|digits| digits.parse::<u64>().ok()));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 /// True when the file in `path` is the segment that the manifest speaks of.

@@ -4,9 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
-use super::files::first_header;
-use super::restore::live_segments;
-use super::segment::{segment_path, sync_directory};
+use super::files::header_of;
+use super::segment::{list, segment_path, sync_directory};
 
 /// Which segment files there are, prepared ones included.
 #[derive(Debug)]
@@ -23,13 +22,12 @@ impl SealedSegments {
     /// # Errors
     /// There is none, or it can't be read.
     pub fn of(directory: &Path) -> Result<Self, JournalError> {
-        let segment_bytes = first_header(directory)?.segment_bytes;
-        let numbers = live_segments(directory)?;
+        let numbers = list(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
-            segment_bytes,
-            oldest: numbers.first().copied().unwrap_or(0),
-            count: numbers.len() as u64,
+            segment_bytes: header_of(directory, numbers.start)?.segment_bytes,
+            oldest: numbers.start,
+            count: numbers.end - numbers.start,
         })
     }
 

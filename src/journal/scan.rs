@@ -5,6 +5,7 @@ use super::layout::{
     GROUP_RECORD_BYTES, Geometry, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader,
     SEGMENT_HEADER_BYTES, Seed,
 };
+use super::options::JournalStart;
 use crate::domain::UtcNanos;
 use crate::wire::{GroupEvent, RecordKind};
 
@@ -25,15 +26,26 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub(super) const fn new(geometry: Geometry, seed: Seed) -> Self {
+    /// A scan that begins at `start`.
+    pub(super) const fn starting_at(geometry: Geometry, seed: Seed, start: &JournalStart) -> Self {
         Self {
             geometry,
             seed,
-            position: SEGMENT_HEADER_BYTES,
-            next_event: 1,
-            last_time: UtcNanos(0),
-            epoch: 0,
+            position: start.position,
+            next_event: start.next_event,
+            last_time: start.last_time,
+            epoch: start.epoch,
             watermark: 0,
+        }
+    }
+
+    /// Where it stands, as a place to begin at.
+    pub(super) const fn here(&self) -> JournalStart {
+        JournalStart {
+            position: self.position,
+            next_event: self.next_event,
+            last_time: self.last_time,
+            epoch: self.epoch,
         }
     }
 
@@ -45,17 +57,28 @@ impl Scan {
         Self {
             position,
             next_event,
-            ..Self::new(geometry, seed)
+            ..Self::starting_at(geometry, seed, &JournalStart::BEGINNING)
         }
     }
 
     /// Checks the record at [`Scan::position`], which lies in `segment` (a whole one), and goes past it. Returns its
     /// kind, header and offset in the segment, or what is wrong with it.
+    #[inline]
     pub(super) fn step(&mut self, segment: &[u8]) -> Result<(RecordKind, RecordHeader, usize), &'static str> {
-        let offset = self.geometry.offset(self.position) as usize;
+        self.step_at(segment, self.geometry.offset(self.position) as usize)
+    }
+
+    /// The same for a record that lies at `offset` of `segment`, a piece of one that may end before the record does.
+    #[inline]
+    pub(super) fn step_at(
+        &mut self,
+        segment: &[u8],
+        offset: usize,
+    ) -> Result<(RecordKind, RecordHeader, usize), &'static str> {
         let header = RecordHeader::read(segment, offset);
         let length = u64::from(header.length);
-        if !is_length(length) || length > self.geometry.left_in_segment(self.position) || header.flags != 0 {
+        let left = (segment.len() - offset) as u64;
+        if !is_length(length) || length > left || header.flags != 0 {
             return Err("no record begins here");
         }
         let Some(kind) = header.record_kind() else {
@@ -139,7 +162,7 @@ pub(super) fn content_end(segment: &[u8], from: usize) -> Option<usize> {
     Some(start + last + 1)
 }
 
-const fn is_length(length: u64) -> bool {
+pub(super) const fn is_length(length: u64) -> bool {
     length >= RECORD_HEADER_BYTES && length <= RECORD_BYTES_MAX && length.is_multiple_of(RECORD_ALIGNMENT)
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -155,6 +156,15 @@ impl SegmentStore {
         segment_path(&self.directory, number)
     }
 
+    /// The error that `position` lies before the first segment there is.
+    pub(super) fn not_kept(&self, position: u64, first_segment: u64) -> JournalError {
+        JournalError::NotKept {
+            directory: self.directory.clone(),
+            position,
+            first_segment,
+        }
+    }
+
     /// Opens a segment for durable writes.
     pub(super) fn open_to_write(&self, number: u64) -> Result<SegmentFile, JournalError> {
         let path = self.path(number);
@@ -173,6 +183,18 @@ impl SegmentStore {
             number,
             mode: self.mode,
         })
+    }
+
+    /// Opens a segment for reading, past the page cache where writes go past it too.
+    pub(super) fn open_to_read(&self, number: u64) -> io::Result<File> {
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT,
+            WriteMode::Fdatasync => 0,
+        };
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(self.path(number))
     }
 
     /// Makes segment `number`: its blocks really allocated and written once, with zeros, so that no later sync carries
@@ -248,14 +270,8 @@ impl SegmentStore {
     /// `out` has room for a segment, is aligned to a page, and nobody else uses it.
     pub(super) unsafe fn read_whole(&self, number: u64, out: *mut u8) -> Result<(), JournalError> {
         let path = self.path(number);
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&path)
+        let file = self
+            .open_to_read(number)
             .map_err(JournalError::system(&path, "open the segment"))?;
         let bytes = self.geometry.segment_bytes;
         let length = file
@@ -362,24 +378,35 @@ pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:012}.seg"))
 }
 
-/// The numbers of the segments in `directory`, which must be 0, 1, 2 and so on without a gap.
-pub(super) fn list(directory: &Path) -> Result<u64, JournalError> {
+/// True when `directory` holds a segment.
+pub(super) fn any(directory: &Path) -> bool {
+    let is_segment = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| number_of(&entry).is_some());
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(is_segment))
+}
+
+fn number_of(entry: &fs::DirEntry) -> Option<u64> {
+    let name = entry.file_name();
+    name.to_str()?.strip_suffix(".seg")?.parse().ok()
+}
+
+/// The numbers of the segments in `directory`, which must follow on each other without a gap. Older ones may have been
+/// archived and removed, so that the first need not be 0.
+pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
     let read = |source| JournalError::system(directory, "list the directory")(source);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory).map_err(read)? {
-        let name = entry.map_err(read)?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-        numbers.extend(number.and_then(|digits| digits.parse::<u64>().ok()));
+        numbers.extend(number_of(&entry.map_err(read)?));
     }
     numbers.sort_unstable();
-    for (expected, &number) in (0..).zip(&numbers) {
+    let first = numbers.first().copied().unwrap_or(0);
+    for (expected, &number) in (first..).zip(&numbers) {
         if number != expected {
             return Err(JournalError::SegmentMissing {
                 file: segment_path(directory, expected),
             });
         }
     }
-    Ok(numbers.len() as u64)
+    Ok(first..first + numbers.len() as u64)
 }
 
 /// Removes segments whose making a crash cut short.

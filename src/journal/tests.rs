@@ -1,9 +1,11 @@
 //! Claims about the whole journal, on real files.
 
 mod after_a_crash;
+mod archived;
 mod chained;
 mod live;
 mod model;
+mod reader;
 mod verified;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ pub(super) fn options(directory: &Path) -> JournalOptions {
         lock_memory: false,
         prepared_segments: 2,
         link_agents: 1,
+        start: None,
         gate: None,
     }
 }

@@ -24,7 +24,9 @@ pub struct Verification {
     pub segments: u64,
     /// Bytes of those files.
     pub file_bytes: u64,
-    /// Events that count.
+    /// The first event that is kept; 1 unless older segments were archived and removed.
+    pub first_event: u64,
+    /// The last event that counts: how many there ever were.
     pub events: u64,
     /// The journal position where what counts ends; at damage, where that begins.
     pub end: u64,
@@ -66,13 +68,14 @@ impl JournalFiles {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Verification {
         let geometry = self.geometry();
-        let count = self.segment_count();
-        let found = over_segments(0..count, threads, progress, |number| {
+        let numbers = self.segment_numbers();
+        let found = over_segments(numbers.clone(), threads, progress, |number| {
             self.check_alone(number, chain.is_some())
         });
         let mut scan = self.new_scan();
+        let first_event = scan.next_event;
         let mut bad = None;
-        for (number, alone) in (0..).zip(&found) {
+        for (number, alone) in (numbers.start..).zip(&found) {
             if alone.whole && alone.first_event == scan.next_event && alone.first_epoch >= scan.epoch {
                 let watermark = scan.watermark.max(alone.scan.watermark);
                 scan = alone.scan.clone();
@@ -86,7 +89,7 @@ impl JournalFiles {
         }
         let first = geometry.segment_of(scan.position);
         let remains = if bad.is_some() {
-            over_segments(first..count, threads, &|_| {}, |number| {
+            over_segments(first..numbers.end, threads, &|_| {}, |number| {
                 self.remains(number, scan.position)
             })
         } else {
@@ -98,8 +101,9 @@ impl JournalFiles {
             .max()
             .unwrap_or(0);
         Verification {
-            segments: count,
-            file_bytes: count * geometry.segment_bytes,
+            segments: self.segment_count(),
+            file_bytes: self.segment_count() * geometry.segment_bytes,
+            first_event,
             events: scan.next_event - 1,
             end: scan.position,
             last_time: scan.last_time,
@@ -108,7 +112,7 @@ impl JournalFiles {
             bytes_behind: remains.iter().map(|remains| remains.bytes).sum(),
             chain: chain.map(|chain| {
                 let entries: Vec<_> = found.iter().flat_map(|alone| &alone.entries).copied().collect();
-                self.compare(chain, 0, &entries, scan.position)
+                self.compare(chain, numbers.start, &entries, scan.position)
             }),
             damage: bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason)),
         }

@@ -70,7 +70,7 @@ fn verified(place: &Path) -> Verification {
 
 /// Changes a byte of event `number` and gives the record a CRC that is right again, as someone would who knows the format.
 /// Returns where the record begins.
-fn rewrite(place: &Path, number: u64) -> u64 {
+pub(super) fn rewrite(place: &Path, number: u64) -> u64 {
     let (id, position, length) = {
         let files = JournalFiles::open(place).unwrap();
         let record = files
@@ -98,7 +98,7 @@ fn chain_again(place: &Path, durable: u64) {
     while writer.step(durable).unwrap() {}
 }
 
-fn copy(from: &Path) -> TempDir {
+pub(super) fn copy(from: &Path) -> TempDir {
     let place = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
