@@ -137,7 +137,7 @@ pub(super) fn archive(args: &ArchiveArgs) -> Result<Verdict, CliError> {
     let chain = Chain::read(&journal).map_err(failed)?;
     let files = JournalFiles::open(&journal).map_err(failed)?;
     let progress = Mutex::new(Progress::new());
-    let found = files.verify(chain.as_ref(), threads(), &|done| {
+    let found = files.verify_with(chain.as_ref(), threads(), &|done| {
         tell(&progress, || {
             format!("{done} of {} segments checked", files.segment_count())
         });

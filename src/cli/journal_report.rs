@@ -35,7 +35,7 @@ pub(super) fn verify(journal: &Path, asked: &[Hash], json_to: Option<&Path>) -> 
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let progress = Mutex::new(Progress::new());
     let count = files.segment_count();
-    let found = files.verify(chain.as_ref().ok().and_then(Option::as_ref), threads, &|done| {
+    let found = files.verify_with(chain.as_ref().ok().and_then(Option::as_ref), threads, &|done| {
         // Whoever finds it taken leaves the telling to the one who has it.
         if let Ok(mut progress) = progress.try_lock() {
             progress.tell(|| format!("{done} of {count} segments checked"));

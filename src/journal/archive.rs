@@ -388,10 +388,10 @@ impl Adding {
         }
     }
 
-    fn foreign(&self, reason: &str) -> ArchiveError {
+    fn foreign(&self, reason: impl Into<String>) -> ArchiveError {
         JournalError::SegmentForeign {
             file: self.segment.clone(),
-            reason: reason.to_owned(),
+            reason: reason.into(),
         }
         .into()
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
@@ -22,7 +23,14 @@ pub struct JournalFiles {
     geometry: Geometry,
     /// The number of the first segment.
     first: u64,
-    segments: Vec<Mmap>,
+    segments: Vec<MappedSegment>,
+}
+
+#[derive(Debug)]
+struct MappedSegment {
+    bytes: Mmap,
+    /// Which file it is, whatever its name becomes.
+    inode: u64,
 }
 
 impl JournalFiles {
@@ -167,7 +175,7 @@ impl JournalFiles {
 
     pub(super) fn segment(&self, number: u64) -> Option<&[u8]> {
         let index = number.checked_sub(self.first)?;
-        self.segments.get(index as usize).map(|segment| &segment[..])
+        self.segments.get(index as usize).map(|segment| &segment.bytes[..])
     }
 
     /// What lies in segment `number` behind `position`.
@@ -180,17 +188,22 @@ impl JournalFiles {
         remains
     }
 
-    fn map(&self, number: u64) -> Result<Mmap, JournalError> {
+    fn map(&self, number: u64) -> Result<MappedSegment, JournalError> {
         let path = segment_path(&self.directory, number);
         let foreign = |reason: String| JournalError::SegmentForeign {
             file: path.clone(),
             reason,
         };
         let file = File::open(&path).map_err(JournalError::system(&path, "open the segment"))?;
+        let inode = file
+            .metadata()
+            .map_err(JournalError::system(&path, "look at the segment"))?
+            .ino();
         // SAFETY: segments are never truncated once they have their name; records that a running switch is writing while
-        // they are read do not pass their CRC or do, and count in neither case before they are read again.
+        // they are read, or writes into the file when it has become a later segment, do not pass their CRC or do, and
+        // count in neither case before they are read again.
         let segment = unsafe { Mmap::map(&file) }.map_err(JournalError::system(&path, "map the segment"))?;
-        let header = SegmentHeader::parse(&segment).map_err(|reason| foreign(reason.to_owned()))?;
+        let header = SegmentHeader::parse(&segment).map_err(foreign)?;
         if header.journal_id != self.journal_id || header.number != number {
             return Err(foreign(
                 "the segment belongs to another journal or another place in it".to_owned(),
@@ -205,7 +218,19 @@ impl JournalFiles {
         }
         // Only advice: reading ahead is lost where it is refused.
         let _refused = segment.advise(Advice::Sequential);
-        Ok(segment)
+        Ok(MappedSegment { bytes: segment, inode })
+    }
+
+    /// The error that the running switch has removed segment `number` or used it again since it was mapped, if it has.
+    pub(super) fn gone(&self, number: u64) -> Option<JournalError> {
+        let mapped = self.segments.get(number.checked_sub(self.first)? as usize)?;
+        let is_there =
+            std::fs::metadata(segment_path(&self.directory, number)).is_ok_and(|facts| facts.ino() == mapped.inode);
+        (!is_there).then(|| JournalError::NotKept {
+            directory: self.directory.clone(),
+            position: self.geometry.segment_start(number),
+            first_segment: list(&self.directory).map_or(number + 1, |kept| kept.start),
+        })
     }
 
     /// The error that a bad record at the scan's position is, if Group records behind it prove that it had been durable.
@@ -334,6 +359,9 @@ impl<'a> Iterator for Walk<'a> {
             }
             Err(reason) => {
                 self.ended = true;
+                if let Some(gone) = self.files.gone(self.files.geometry.segment_of(at)) {
+                    return Some(Err(gone));
+                }
                 let damage = self.files.damage(&self.scan, reason)?;
                 // A running switch may have written the record, and the Group record behind it, between the two looks.
                 if self.scan.clone().step(segment).is_ok() {
@@ -358,7 +386,7 @@ pub(super) fn header_of(directory: &Path, number: u64) -> Result<SegmentHeader, 
         file: path.clone(),
         reason,
     };
-    let header = SegmentHeader::parse(&bytes).map_err(|reason| foreign(reason.to_owned()))?;
+    let header = SegmentHeader::parse(&bytes).map_err(foreign)?;
     if !header.segment_bytes.is_power_of_two() || header.segment_bytes < JournalOptions::SEGMENT_BYTES_MIN {
         return Err(foreign(format!("segments of {} bytes cannot be", header.segment_bytes)));
     }

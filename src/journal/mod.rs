@@ -37,6 +37,7 @@ mod retired;
 mod scan;
 mod segment;
 mod statistics;
+mod superblock;
 mod syncer;
 mod tail;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use reader::{JournalReader, JournalSource};
 pub use restore::Restored;
 pub use retired::SealedSegments;
 pub use statistics::{KindFigures, Statistics};
+pub use superblock::{Superblock, SuperblockFacts, superblock_facts};
 pub use syncer::Syncer;
 pub use tail::{Record, TailReader, TailView};
 pub use verify::Verification;
@@ -92,6 +94,8 @@ pub struct Journal {
     pub source: JournalSource,
     /// Housekeeping's.
     pub preparer: Preparer,
+    /// For those who take snapshots, and those who remove segments.
+    pub superblock: Arc<Superblock>,
     /// Everyone's.
     pub positions: Arc<Positions>,
     /// What was found.
@@ -185,7 +189,8 @@ impl Journal {
         let start = options.start.unwrap_or(JournalStart::BEGINNING);
         let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
         let scan = &findings.scan;
-        store.epoch = scan.epoch + 1;
+        let known = superblock_facts(directory, store.journal_id);
+        store.epoch = scan.epoch.max(known.epoch) + 1;
         let mut messages = Vec::new();
         if findings.remains.bytes > 0 {
             messages.push(format!(
@@ -274,6 +279,7 @@ impl Journal {
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;
+        let superblock = Superblock::open(directory, store.mode, store.journal_id, epoch, Arc::clone(&positions))?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
         // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
@@ -292,6 +298,7 @@ impl Journal {
             view: TailView::new(tail),
             source,
             preparer,
+            superblock: Arc::new(superblock),
             positions,
             recovery,
             facts,

@@ -1,6 +1,7 @@
 //! Opening a journal that was written before: what counts, what is damage, what is cut.
 //!
-//! Every record is checked from the first on, or from a snapshot's place. Behind the first bad one, Group records are searched for: the highest
+//! Every record is checked from the first on, or from a snapshot's place. Behind the first bad one, Group records are
+//! searched for: the highest
 //! position any of them states had been durable, so that a bad record before it is damage, and the journal is refused
 //! unchanged. Otherwise the bad record is where a write was under way when the machine stopped; the journal ends there,
 //! what lies behind is made zeros, and what lies between the watermark and the end, which perhaps was never flushed, is
@@ -11,7 +12,7 @@ use std::ops::Range;
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
 use super::options::JournalStart;
-use super::scan::{Remains, Scan, content_end};
+use super::scan::{Remains, Scan};
 use super::segment::{SegmentStore, segment_path};
 use super::tail::address;
 use crate::memory::MappedMemory;
@@ -31,7 +32,7 @@ pub(super) fn check_header(store: &SegmentStore, number: u64, bytes: &[u8]) -> R
         file: segment_path(&store.directory, number),
         reason,
     };
-    let header = SegmentHeader::parse(bytes).map_err(|reason| foreign(reason.to_owned()))?;
+    let header = SegmentHeader::parse(bytes).map_err(foreign)?;
     if header.journal_id != store.journal_id {
         return Err(foreign("the segment belongs to another journal".to_owned()));
     }
@@ -157,8 +158,8 @@ fn check_before(store: &SegmentStore, segment: &[u8], start: &JournalStart) -> R
     })
 }
 
-/// Makes zeros of everything behind `end` that is not, in segments up to `count`, from the block behind `end` on; the
-/// block `end` lies in is the syncer's.
+/// Makes zeros of everything behind `end` that is not, or could be taken for the journal's, in segments up to `count`, from
+/// the block behind `end` on; the block `end` lies in is the syncer's.
 pub(super) fn clear_behind(
     store: &SegmentStore,
     zeros: &MappedMemory,
@@ -173,15 +174,19 @@ pub(super) fn clear_behind(
         let from = geometry
             .offset(end.max(start + SEGMENT_HEADER_BYTES))
             .next_multiple_of(BLOCK_BYTES);
+        if from == geometry.segment_bytes {
+            continue;
+        }
         // SAFETY: memory as long as a segment, known to nobody else.
         let segment = unsafe {
             store.read_whole(number, memory.as_ptr())?;
             std::slice::from_raw_parts(memory.as_ptr(), geometry.segment_bytes as usize)
         };
-        let Some(content) = content_end(segment, from as usize) else {
+        let seed = Seed::new(store.journal_id);
+        let Some(content) = Remains::end_of_content(geometry, seed, segment, start + from) else {
             continue;
         };
-        let content = (content as u64).next_multiple_of(BLOCK_BYTES);
+        let content = content.next_multiple_of(BLOCK_BYTES);
         let file = store.open_to_write(number)?;
         let mut at = from;
         while at < content {

@@ -49,17 +49,22 @@ impl SealedSegments {
         self.count
     }
 
-    /// Removes the oldest segment, which is `number`, for good.
+    /// Removes the oldest segment for good, if it ends at or before `retained_from`; true if it did. One that is being used
+    /// again as a later one by now is left.
     ///
     /// # Errors
     /// The system refused it.
-    ///
-    /// # Panics
-    /// When another one is the oldest: a journal never has a gap.
-    pub fn remove_oldest(&self, number: u64) -> Result<(), JournalError> {
-        assert_eq!(number, self.oldest, "only the oldest segment may go");
-        let path = segment_path(&self.directory, number);
-        fs::remove_file(&path).map_err(JournalError::system(&path, "remove the retired segment"))?;
-        sync_directory(&self.directory)
+    pub fn remove_oldest(&self, retained_from: u64) -> Result<bool, JournalError> {
+        if (self.oldest + 1) * self.segment_bytes > retained_from {
+            return Ok(false);
+        }
+        let path = segment_path(&self.directory, self.oldest);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(JournalError::system(&path, "remove the retired segment")(source)),
+        }
+        sync_directory(&self.directory)?;
+        Ok(true)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::layout::{
     GROUP_RECORD_BYTES, Geometry, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader,
-    SEGMENT_HEADER_BYTES, Seed,
+    SEGMENT_HEADER_BYTES, Seed, SegmentHeader,
 };
 use super::options::JournalStart;
 use crate::domain::UtcNanos;
@@ -115,7 +115,8 @@ pub(super) struct Remains {
     pub(super) watermark: u64,
     /// The highest epoch of such a Group record.
     pub(super) epoch: u32,
-    /// Bytes up to the last one that is not zero.
+    /// Bytes up to the last one that is not zero. In a segment file that was used before, whose bytes are not, up to the
+    /// last one of a record that is in its place.
     pub(super) bytes: u64,
 }
 
@@ -124,29 +125,44 @@ impl Remains {
     pub(super) fn search(&mut self, geometry: Geometry, seed: Seed, segment: &[u8], position: u64) {
         let from = geometry.offset(position) as usize;
         let Some(end) = content_end(segment, from) else { return };
-        self.bytes += (end - from) as u64;
-        let last = end.min(segment.len().saturating_sub(GROUP_RECORD_BYTES as usize) + 1);
-        for offset in (from..last).step_by(RECORD_ALIGNMENT as usize) {
+        let used_before = SegmentHeader::is_used_before(segment);
+        let mut records_end = from;
+        for offset in (from..end).step_by(RECORD_ALIGNMENT as usize) {
             let header = RecordHeader::read(segment, offset);
-            if u64::from(header.length) != GROUP_RECORD_BYTES || header.record_kind() != Some(RecordKind::Group) {
+            let length = u64::from(header.length);
+            let is_group = length == GROUP_RECORD_BYTES && header.record_kind() == Some(RecordKind::Group);
+            // Records behind the end are of interest only where zeros do not tell how far they go.
+            if !(is_group || used_before && is_length(length) && header.record_kind().is_some()) {
                 continue;
             }
-            let record = &segment[offset..offset + GROUP_RECORD_BYTES as usize];
+            let Some(record) = segment.get(offset..offset + length as usize) else {
+                continue;
+            };
             let at = position + (offset - from) as u64;
             if !seed.matches(at, &header, record) {
                 continue;
             }
-            if let Some(stated) = group_statement(record).filter(|&stated| stated <= at) {
+            records_end = records_end.max(offset + record.len());
+            if let Some(stated) = group_statement(record).filter(|&stated| is_group && stated <= at) {
                 self.watermark = self.watermark.max(stated);
                 self.epoch = self.epoch.max(header.epoch);
             }
         }
+        self.bytes += (if used_before { records_end } else { end } - from) as u64;
+    }
+
+    /// Where the bytes of `segment` behind `position` end that would be taken for the journal's, as an offset; none if
+    /// there are none.
+    pub(super) fn end_of_content(geometry: Geometry, seed: Seed, segment: &[u8], position: u64) -> Option<u64> {
+        let mut remains = Self::default();
+        remains.search(geometry, seed, segment, position);
+        (remains.bytes > 0).then(|| geometry.offset(position) + remains.bytes)
     }
 }
 
 /// Where the bytes of `segment` behind `from` end that are not zero; none if all are. Goes forward: backward through a
 /// mapping, the kernel would look for pages to read ahead at every single one.
-pub(super) fn content_end(segment: &[u8], from: usize) -> Option<usize> {
+fn content_end(segment: &[u8], from: usize) -> Option<usize> {
     const PIECE_BYTES: usize = 4096;
     static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
     let mut last_piece = None;

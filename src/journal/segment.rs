@@ -187,14 +187,7 @@ impl SegmentStore {
 
     /// Opens a segment for reading, past the page cache where writes go past it too.
     pub(super) fn open_to_read(&self, number: u64) -> io::Result<File> {
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(self.path(number))
+        self.open_flagged(&self.path(number), OpenOptions::new().read(true))
     }
 
     /// Makes segment `number`: its blocks really allocated and written once, with zeros, so that no later sync carries
@@ -224,16 +217,7 @@ impl SegmentStore {
         if free_bytes(&self.directory)? < self.geometry.segment_bytes {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(flags)
-            .open(path)?;
+        let file = self.open_flagged(path, OpenOptions::new().write(true).create(true).truncate(true))?;
         let bytes = self.geometry.segment_bytes;
         // SAFETY: a call on an open descriptor.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as i64) } != 0 {
@@ -253,15 +237,67 @@ impl SegmentStore {
                 std::thread::sleep(PIECE_PAUSE);
             }
         }
-        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch);
+        self.write_header(&file, number, false)
+    }
+
+    fn write_header(&self, file: &File, number: u64, used_before: bool) -> io::Result<()> {
+        let bytes = self.geometry.segment_bytes;
+        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch, used_before);
         let block = MappedMemory::new(SEGMENT_HEADER_BYTES as usize, false)?;
         let header = bytemuck::bytes_of(&header);
         // SAFETY: the block is longer than the header and known to nobody else.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), block.as_ptr(), header.len());
-            write_all(&file, &[(block.as_ptr(), block.len())], 0)?;
+            write_all(file, &[(block.as_ptr(), block.len())], 0)?;
         }
         file.sync_all()
+    }
+
+    /// Makes segment `number` of the first segment there is, if that ends at or before `retained_from`: its blocks are
+    /// there and written, so that nothing needs to be allocated or made zeros. True if it did.
+    ///
+    /// The old segment is gone with its first new name; a crash in between leaves an unfinished segment, which the next
+    /// start removes.
+    pub(super) fn reuse_first(&self, number: u64, retained_from: u64) -> Result<bool, JournalError> {
+        let first = list(&self.directory)?.start;
+        if self.geometry.segment_start(first + 1) > retained_from.min(self.geometry.segment_start(number)) {
+            return Ok(false);
+        }
+        let path = self.path(number);
+        let unfinished = path.with_extension("seg.new");
+        let old = self.path(first);
+        match fs::rename(&old, &unfinished) {
+            Ok(()) => {}
+            // Retention has been faster.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(JournalError::system(&old, "use the segment again")(source)),
+        }
+        self.reuse(&unfinished, number)
+            .map_err(JournalError::system(&unfinished, "use the segment again"))?;
+        fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment"))?;
+        sync_directory(&self.directory)?;
+        Ok(true)
+    }
+
+    fn reuse(&self, path: &Path, number: u64) -> io::Result<()> {
+        let file = self.open_flagged(path, OpenOptions::new().write(true))?;
+        let length = file.metadata()?.len();
+        if length != self.geometry.segment_bytes {
+            return Err(io::Error::other(format!("it is {length} bytes long")));
+        }
+        // Whoever read it as a segment left pages in the cache, which direct writes would have to drop one by one.
+        // SAFETY: a call on an open descriptor. It is advice: where it is refused, writes are slower.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        self.write_header(&file, number, true)
+    }
+
+    /// Opens a file, past the page cache where writes go past it.
+    fn open_flagged(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT,
+            WriteMode::Fdatasync => 0,
+        };
+        options.custom_flags(flags).open(path)
     }
 
     /// Reads a whole segment to `out`, past the page cache where writes go past it too.
@@ -301,14 +337,19 @@ pub(super) struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// Writes the parts one behind the other from `offset` on, in one durable write.
+    /// Writes the parts one behind the other from `offset` on, in one durable write. One that comes back short has
+    /// failed: the disk has just refused the rest, and what a second try says of it is worth nothing.
     ///
     /// # Safety
     /// Each part is an address and that many readable bytes that nobody writes to meanwhile. In direct mode addresses,
     /// lengths and `offset` are multiples of [`BLOCK_BYTES`].
     pub(super) unsafe fn write_durably(&self, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+        let whole: usize = parts.iter().map(|part| part.1).sum();
         // SAFETY: the caller's promise.
-        unsafe { write_all(&self.file, parts, offset)? };
+        let written = unsafe { write_some(&self.file, parts, offset, 0)? };
+        if written < whole {
+            return Err(io::Error::other(format!("the disk took {written} of {whole} bytes")));
+        }
         match self.mode {
             WriteMode::Direct => Ok(()),
             WriteMode::Fdatasync => self.file.sync_data(),
@@ -321,31 +362,48 @@ impl SegmentFile {
     }
 }
 
+/// Writes the parts one behind the other from `offset` on, however many calls that takes.
+///
 /// # Safety
 /// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
-unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+pub(super) unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
     let whole: usize = parts.iter().map(|part| part.1).sum();
     let mut done = 0;
     while done < whole {
-        let mut vectors = [libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        }; 2];
-        let mut count = 0;
-        let mut skip = done;
-        for &(start, length) in parts {
-            if skip < length {
-                vectors[count] = libc::iovec {
-                    // SAFETY: `skip` is less than the part's length.
-                    iov_base: unsafe { start.add(skip) }.cast(),
-                    iov_len: length - skip,
-                };
-                count += 1;
-                skip = 0;
-            } else {
-                skip -= length;
-            }
+        // SAFETY: the caller's promise.
+        done += match unsafe { write_some(file, parts, offset, done)? } {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        };
+    }
+    Ok(())
+}
+
+/// Writes what lies behind the parts' first `done` bytes to `offset + done`, in one call, and returns how much was taken.
+///
+/// # Safety
+/// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
+unsafe fn write_some(file: &File, parts: &[(*mut u8, usize)], offset: u64, done: usize) -> io::Result<usize> {
+    let mut vectors = [libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    }; 2];
+    let mut count = 0;
+    let mut skip = done;
+    for &(start, length) in parts {
+        if skip < length {
+            vectors[count] = libc::iovec {
+                // SAFETY: `skip` is less than the part's length.
+                iov_base: unsafe { start.add(skip) }.cast(),
+                iov_len: length - skip,
+            };
+            count += 1;
+            skip = 0;
+        } else {
+            skip -= length;
         }
+    }
+    loop {
         // SAFETY: `count` vectors that lie within the caller's parts.
         let written = unsafe {
             libc::pwritev(
@@ -355,18 +413,14 @@ unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io:
                 (offset + done as u64) as i64,
             )
         };
-        if written < 0 {
-            let source = io::Error::last_os_error();
-            if source.kind() != io::ErrorKind::Interrupted {
-                return Err(source);
-            }
-        } else if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        } else {
-            done += written as usize;
+        if written >= 0 {
+            return Ok(written as usize);
+        }
+        let source = io::Error::last_os_error();
+        if source.kind() != io::ErrorKind::Interrupted {
+            return Err(source);
         }
     }
-    Ok(())
 }
 
 /// Zeros to make segments with.

@@ -3,9 +3,11 @@
 mod after_a_crash;
 mod archived;
 mod chained;
+mod every_byte;
 mod live;
 mod model;
 mod reader;
+mod used_again;
 mod verified;
 
 use std::path::Path;

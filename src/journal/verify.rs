@@ -38,7 +38,8 @@ pub struct Verification {
     pub watermark: u64,
     /// Bytes behind the end up to the last one that is not zero: what a start of the switch would cut.
     pub bytes_behind: u64,
-    /// [`JournalError::Damaged`], where a record at the end had been durable.
+    /// [`JournalError::Damaged`], where a record at the end had been durable; [`JournalError::NotKept`], where the running
+    /// switch removed a segment before it was read.
     pub damage: Option<JournalError>,
     /// What holding it against the chain came to, where that was asked for.
     pub chain: Option<ChainVerdict>,
@@ -55,13 +56,22 @@ struct SegmentFindings {
 }
 
 impl JournalFiles {
-    /// Checks every record on `threads` threads, and holds the bytes against `chain`, where there is one. `progress` is
-    /// told, now and then and from any of them, how many segments are done.
+    /// Checks every record on `threads` threads. `progress` is told, now and then and from any of them, how many segments
+    /// are done.
     ///
     /// # Panics
     /// When a thread can't be started.
     #[must_use]
-    pub fn verify(
+    pub fn verify(&self, threads: NonZeroUsize, progress: &(dyn Fn(u64) + Sync)) -> Verification {
+        self.verify_with(None, threads, progress)
+    }
+
+    /// As [`JournalFiles::verify`], and holds the bytes against `chain`, where there is one.
+    ///
+    /// # Panics
+    /// When a thread can't be started.
+    #[must_use]
+    pub fn verify_with(
         &self,
         chain: Option<&Chain>,
         threads: NonZeroUsize,
@@ -150,7 +160,11 @@ impl JournalFiles {
         stated_behind: u64,
         reason: &'static str,
     ) -> Option<JournalError> {
-        let segment = self.segment(self.geometry().segment_of(scan.position))?;
+        let number = self.geometry().segment_of(scan.position);
+        if let Some(gone) = self.gone(number) {
+            return Some(gone);
+        }
+        let segment = self.segment(number)?;
         if scan.clone().step(segment).is_ok() {
             return None;
         }

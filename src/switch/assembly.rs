@@ -19,7 +19,7 @@ use crate::housekeeping::{
     AdminServer, Archivist, ArchivistParts, ArchivistView, Desk, LedgerView, RetentionFloors, StatusSource,
     participants_json, status_json, windows_json,
 };
-use crate::journal::Positions;
+use crate::journal::{Positions, Superblock};
 use crate::sequencer::LedgerPulse;
 
 /// A switch that runs in this process.
@@ -104,9 +104,9 @@ pub fn start(
     source
         .syncer_class
         .store(running.syncer.class() as u64, Ordering::Relaxed);
-    // Nobody makes snapshots or registers yet, and so all of the journal is needed: nothing is retired.
+    // Nobody makes a register yet, and so all of the journal is needed: nothing is retired.
     let floors = Arc::new(RetentionFloors::default());
-    let archivist = start_archivist(&settings, &source, &floors)?;
+    let archivist = start_archivist(&settings, &source, stages.superblock, &floors)?;
     let longest_doubt_ns = directory
         .participants
         .iter()
@@ -201,12 +201,14 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
 fn start_archivist(
     settings: &Settings,
     source: &StatusSource,
+    superblock: Arc<Superblock>,
     floors: &Arc<RetentionFloors>,
 ) -> Result<AgentThread, SwitchError> {
     let archivist = Archivist::new(ArchivistParts {
         journal: journal_directory(settings),
         positions: Arc::clone(&source.positions),
         settings: settings.archive.clone(),
+        superblock,
         floors: Arc::clone(floors),
         view: source.archivist.clone(),
     });

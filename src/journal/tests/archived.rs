@@ -74,12 +74,13 @@ fn what_is_archived_and_removed_is_read_again_before_the_live_journal_and_alone(
     let manifest = archive.manifest(1).unwrap();
     let inside = |number: &&(u64, _)| (manifest.facts.first_event..=manifest.last_event()).contains(&number.0);
     assert_eq!(all.iter().filter(inside).count() as u64, manifest.facts.events);
-    for number in 0..3 {
+    let remove = || {
         SealedSegments::of(written.journal.path())
             .unwrap()
-            .remove_oldest(number)
-            .unwrap();
-    }
+            .remove_oldest(3 * SEGMENT_BYTES)
+            .unwrap()
+    };
+    assert_eq!([remove(), remove(), remove(), remove()], [true, true, true, false]);
     assert_eq!(
         JournalFiles::open(written.journal.path())
             .unwrap()
@@ -99,7 +100,7 @@ fn what_is_archived_and_removed_is_read_again_before_the_live_journal_and_alone(
     let chain = Chain::read(alone.path()).unwrap();
     let found = JournalFiles::open(alone.path())
         .unwrap()
-        .verify(chain.as_ref(), THREADS, &|_| {});
+        .verify_with(chain.as_ref(), THREADS, &|_| {});
     let verdict = found.chain.unwrap();
     assert_eq!((verdict.fault, verdict.batches), (None, written.sealed));
     assert_eq!(

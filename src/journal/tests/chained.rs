@@ -65,7 +65,7 @@ pub(super) fn chained(place: &Path, events: u64) -> u64 {
 fn verified(place: &Path) -> Verification {
     let chain = Chain::read(place).unwrap();
     let files = JournalFiles::open(place).unwrap();
-    files.verify(chain.as_ref(), NonZeroUsize::new(3).unwrap(), &|_| {})
+    files.verify_with(chain.as_ref(), NonZeroUsize::new(3).unwrap(), &|_| {})
 }
 
 /// Changes a byte of event `number` and gives the record a CRC that is right again, as someone would who knows the format.

@@ -235,7 +235,7 @@ fn a_journal_whose_older_segments_were_removed_opens_at_a_later_start_and_nowher
     let kept: Vec<u64> = files.records().map(|record| record.unwrap().number).collect();
     assert!(kept[0] > 1 && kept[0] <= place.next_event);
     assert_eq!(kept, (kept[0]..=800).collect::<Vec<_>>());
-    let found = files.verify(None, std::num::NonZeroUsize::new(2).unwrap(), &|_| {});
+    let found = files.verify(std::num::NonZeroUsize::new(2).unwrap(), &|_| {});
     assert_eq!((found.first_event, found.events), (kept[0], 800));
     assert!(found.damage.is_none());
     let figures = Statistics::of(&files, |_| {}).unwrap();

@@ -82,7 +82,7 @@ fn verdicts(place: &TempDir, threads: usize) -> Option<[Verdict; 2]> {
             Err(error) => damage = Some(error.to_string()),
         }
     }
-    let found = files.verify(None, NonZeroUsize::new(threads).unwrap(), &|_| {});
+    let found = files.verify(NonZeroUsize::new(threads).unwrap(), &|_| {});
     let walked = (events, records.position(), damage);
     let damage = found.damage.map(|error| error.to_string());
     Some([walked, (found.events, found.end, damage)])
