@@ -1,8 +1,13 @@
 //! Claims about the whole journal, on real files.
 
 mod after_a_crash;
+mod archived;
+mod chained;
+mod every_byte;
 mod live;
 mod model;
+mod reader;
+mod used_again;
 mod verified;
 
 use std::path::Path;
@@ -22,6 +27,7 @@ pub(super) fn options(directory: &Path) -> JournalOptions {
         lock_memory: false,
         prepared_segments: 2,
         link_agents: 1,
+        start: None,
         gate: None,
     }
 }

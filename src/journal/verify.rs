@@ -8,6 +8,9 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::chain::Chain;
+use super::chain_check::ChainVerdict;
+use super::digest::ChainEntry;
 use super::error::JournalError;
 use super::files::JournalFiles;
 use super::layout::{Geometry, RecordHeader, SEGMENT_HEADER_BYTES, Seed};
@@ -21,7 +24,9 @@ pub struct Verification {
     pub segments: u64,
     /// Bytes of those files.
     pub file_bytes: u64,
-    /// Events that count.
+    /// The first event that is kept; 1 unless older segments were archived and removed.
+    pub first_event: u64,
+    /// The last event that counts: how many there ever were.
     pub events: u64,
     /// The journal position where what counts ends; at damage, where that begins.
     pub end: u64,
@@ -33,8 +38,11 @@ pub struct Verification {
     pub watermark: u64,
     /// Bytes behind the end up to the last one that is not zero: what a start of the switch would cut.
     pub bytes_behind: u64,
-    /// [`JournalError::Damaged`], where a record at the end had been durable.
+    /// [`JournalError::Damaged`], where a record at the end had been durable; [`JournalError::NotKept`], where the running
+    /// switch removed a segment before it was read.
     pub damage: Option<JournalError>,
+    /// What holding it against the chain came to, where that was asked for.
+    pub chain: Option<ChainVerdict>,
 }
 
 /// What a segment holds, taken alone.
@@ -44,6 +52,7 @@ struct SegmentFindings {
     first_epoch: u32,
     scan: Scan,
     whole: bool,
+    entries: Vec<ChainEntry>,
 }
 
 impl JournalFiles {
@@ -54,12 +63,29 @@ impl JournalFiles {
     /// When a thread can't be started.
     #[must_use]
     pub fn verify(&self, threads: NonZeroUsize, progress: &(dyn Fn(u64) + Sync)) -> Verification {
+        self.verify_with(None, threads, progress)
+    }
+
+    /// As [`JournalFiles::verify`], and holds the bytes against `chain`, where there is one.
+    ///
+    /// # Panics
+    /// When a thread can't be started.
+    #[must_use]
+    pub fn verify_with(
+        &self,
+        chain: Option<&Chain>,
+        threads: NonZeroUsize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Verification {
         let geometry = self.geometry();
-        let count = self.segment_count();
-        let found = over_segments(0..count, threads, progress, |number| self.check_alone(number));
+        let numbers = self.segment_numbers();
+        let found = over_segments(numbers.clone(), threads, progress, |number| {
+            self.check_alone(number, chain.is_some())
+        });
         let mut scan = self.new_scan();
+        let first_event = scan.next_event;
         let mut bad = None;
-        for (number, alone) in (0..).zip(&found) {
+        for (number, alone) in (numbers.start..).zip(&found) {
             if alone.whole && alone.first_event == scan.next_event && alone.first_epoch >= scan.epoch {
                 let watermark = scan.watermark.max(alone.scan.watermark);
                 scan = alone.scan.clone();
@@ -73,7 +99,7 @@ impl JournalFiles {
         }
         let first = geometry.segment_of(scan.position);
         let remains = if bad.is_some() {
-            over_segments(first..count, threads, &|_| {}, |number| {
+            over_segments(first..numbers.end, threads, &|_| {}, |number| {
                 self.remains(number, scan.position)
             })
         } else {
@@ -85,20 +111,25 @@ impl JournalFiles {
             .max()
             .unwrap_or(0);
         Verification {
-            segments: count,
-            file_bytes: count * geometry.segment_bytes,
+            segments: self.segment_count(),
+            file_bytes: self.segment_count() * geometry.segment_bytes,
+            first_event,
             events: scan.next_event - 1,
             end: scan.position,
             last_time: scan.last_time,
             epoch: scan.epoch,
             watermark: scan.watermark.max(stated_behind),
             bytes_behind: remains.iter().map(|remains| remains.bytes).sum(),
+            chain: chain.map(|chain| {
+                let entries: Vec<_> = found.iter().flat_map(|alone| &alone.entries).copied().collect();
+                self.compare(chain, numbers.start, &entries, scan.position)
+            }),
             damage: bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason)),
         }
     }
 
     /// Checks segment `number` without what lies before it.
-    fn check_alone(&self, number: u64) -> SegmentFindings {
+    fn check_alone(&self, number: u64, chained: bool) -> SegmentFindings {
         let geometry = self.geometry();
         let segment = self.segment(number).unwrap_or_default();
         let first = RecordHeader::read(segment, SEGMENT_HEADER_BYTES as usize);
@@ -107,6 +138,11 @@ impl JournalFiles {
         SegmentFindings {
             first_event: first.number,
             first_epoch: first.epoch,
+            entries: if chained {
+                self.chain_entries(number, segment, &scan)
+            } else {
+                Vec::new()
+            },
             scan,
             whole,
         }
@@ -124,7 +160,11 @@ impl JournalFiles {
         stated_behind: u64,
         reason: &'static str,
     ) -> Option<JournalError> {
-        let segment = self.segment(self.geometry().segment_of(scan.position))?;
+        let number = self.geometry().segment_of(scan.position);
+        if let Some(gone) = self.gone(number) {
+            return Some(gone);
+        }
+        let segment = self.segment(number)?;
         if scan.clone().step(segment).is_ok() {
             return None;
         }
@@ -142,7 +182,7 @@ fn step_through(scan: &mut Scan, geometry: Geometry, number: u64, segment: &[u8]
 }
 
 /// Does `work` for each segment on `threads` threads, which take the next one as they become free; results in order.
-fn over_segments<T: Send>(
+pub(super) fn over_segments<T: Send>(
     numbers: std::ops::Range<u64>,
     threads: NonZeroUsize,
     progress: &(dyn Fn(u64) + Sync),

@@ -5,6 +5,7 @@
 mod support;
 
 mod books;
+mod disk_refuses;
 mod hostile_peers;
 mod kills;
 mod players;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use clearway::config::{BackendChoice, Directory, Settings};
 use serde_json::Value;
@@ -33,8 +33,17 @@ impl Installation {
     }
 
     /// These participants, and settings that `change` has had its way with.
-    pub fn of(mut directory: Directory, backend: BackendChoice, change: fn(&mut Settings)) -> Self {
-        let root = tempfile::tempdir().unwrap();
+    pub fn of(directory: Directory, backend: BackendChoice, change: fn(&mut Settings)) -> Self {
+        Self::in_place(tempfile::tempdir().unwrap(), directory, backend, change)
+    }
+
+    /// As `of`, with its files in `root`.
+    pub fn in_place(
+        root: tempfile::TempDir,
+        mut directory: Directory,
+        backend: BackendChoice,
+        change: fn(&mut Settings),
+    ) -> Self {
         directory.scheme.residency_bytes = 4 << 20;
         std::fs::write(root.path().join("directory.toml"), directory.to_toml()).unwrap();
         let profile = include_str!("../../hw-profiles/small-vm.toml")
@@ -50,6 +59,15 @@ impl Installation {
         };
         installation.write_settings("127.0.0.1:0".parse().unwrap(), backend);
         installation
+    }
+
+    /// Segments as short as a profile may have them, so that a short run fills some.
+    pub fn with_short_segments(self) -> Self {
+        let path = self.path("profile.toml");
+        let profile = std::fs::read_to_string(&path).unwrap();
+        assert!(profile.contains("segment_mib = 4"));
+        std::fs::write(path, profile.replace("segment_mib = 4", "segment_mib = 1")).unwrap();
+        self
     }
 
     pub fn write_settings(&self, listen: SocketAddr, backend: BackendChoice) {
@@ -80,16 +98,31 @@ impl Installation {
 
     /// As `start`, by this command.
     pub fn start_by(&self, command: &mut Command) -> Daemon {
+        self.try_start_by(command)
+            .unwrap_or_else(|_| panic!("the daemon ended: {}", self.log()))
+    }
+
+    /// As `start_by`, where the daemon may end before it takes payments: gives how it did.
+    pub fn try_start_by(&self, command: &mut Command) -> Result<Daemon, ExitStatus> {
         let log = File::options().create(true).append(true).open(self.path("switch.log"));
-        let mut child = command.stderr(log.unwrap()).spawn().unwrap();
-        let mut status = Value::Null;
+        let child = command.stderr(log.unwrap()).spawn().unwrap();
+        let mut daemon = Daemon {
+            child,
+            listen: SocketAddr::from(([0; 4], 0)),
+        };
+        let (mut status, mut ended) = (Value::Null, None);
         eventually("the daemon is ready", || {
-            assert_eq!(child.try_wait().unwrap(), None, "the daemon ended: {}", self.log());
+            ended = daemon.child.try_wait().unwrap();
             status = ask(&self.path("data/admin.sock"), "status").unwrap_or_default();
-            status["ready"] == true
+            ended.is_some() || (status["ready"] == true && status["pid"] == daemon.child.id())
         });
-        let listen = status["listen"].as_str().unwrap().parse().unwrap();
-        Daemon { child, listen }
+        match ended {
+            Some(ended) => Err(ended),
+            None => {
+                daemon.listen = status["listen"].as_str().unwrap().parse().unwrap();
+                Ok(daemon)
+            }
+        }
     }
 
     /// Runs the daemon where it can't start.
