@@ -138,22 +138,32 @@ impl SegmentHeader {
         if header.magic != MAGIC {
             return Err("the file does not begin as a journal segment does".to_owned());
         }
-        // First, for another version's CRC may lie elsewhere.
-        if header.version != LAYOUT_VERSION {
+        let newer = header.version > LAYOUT_VERSION;
+        if header.crc != header.checksum() || (header.version == LAYOUT_VERSION && header.reserved != 0) {
+            return Err(if newer {
+                format!(
+                    "the segment header's CRC does not match, and it names version {} of the journal's layout, newer than \
+                     this release's {LAYOUT_VERSION}: either a newer release wrote it, or it is damaged; nothing was changed",
+                    header.version
+                )
+            } else {
+                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file from a copy"
+                    .to_owned()
+            });
+        }
+        if newer {
             return Err(format!(
-                "the segment says it was written by version {} of the journal's layout and this release reads version \
-                 {LAYOUT_VERSION}: use the release that wrote it",
+                "a newer release wrote the segment, in version {} of the journal's layout, where this one reads version \
+                 {LAYOUT_VERSION}; nothing was changed: go on with that release or a later one",
                 header.version
             ));
         }
-        if header.crc != header.checksum() || header.reserved != 0 {
-            return Err("the segment header's CRC does not match".to_owned());
-        }
-        if header.schema != u32::from(SCHEMA_ID) {
+        if header.version < LAYOUT_VERSION || header.schema != u32::from(SCHEMA_ID) {
             return Err(format!(
-                "the segment holds frames of schema {} and this release reads schema {SCHEMA_ID}: use the release that \
-                 wrote it",
-                header.schema
+                "an older release wrote the segment, in version {} of the journal's layout and schema {}, where this one \
+                 reads version {LAYOUT_VERSION} and schema {SCHEMA_ID}; nothing was changed: go on with that release, or \
+                 give this one a new data directory",
+                header.version, header.schema
             ));
         }
         if behind.is_some_and(|behind| behind.iter().any(|&byte| byte != 0)) {
