@@ -143,7 +143,7 @@ impl SegmentHeader {
             return Err(if newer {
                 format!(
                     "the segment header's CRC does not match, and it names version {} of the journal's layout, newer than \
-                     this release's {LAYOUT_VERSION}: either a newer release wrote it, or it is damaged; nothing was changed",
+                     this release's version {LAYOUT_VERSION}: either a newer release wrote it, or it is damaged; nothing was changed",
                     header.version
                 )
             } else {
