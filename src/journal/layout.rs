@@ -138,32 +138,41 @@ impl SegmentHeader {
         if header.magic != MAGIC {
             return Err("the file does not begin as a journal segment does".to_owned());
         }
-        let newer = header.version > LAYOUT_VERSION;
-        if header.crc != header.checksum() || (header.version == LAYOUT_VERSION && header.reserved != 0) {
-            return Err(if newer {
-                format!(
-                    "the segment header's CRC does not match, and it names version {} of the journal's layout, newer than \
-                     this release's version {LAYOUT_VERSION}: either a newer release wrote it, or it is damaged; nothing was changed",
-                    header.version
-                )
+        let is_whole = header.crc == header.checksum() && header.reserved == 0;
+        let other = |who: &str, advice: &str| {
+            let doubt = if is_whole {
+                ""
             } else {
-                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file from a copy"
-                    .to_owned()
-            });
-        }
-        if newer {
-            return Err(format!(
-                "a newer release wrote the segment, in version {} of the journal's layout, where this one reads version \
-                 {LAYOUT_VERSION}; nothing was changed: go on with that release or a later one",
+                "; or its header is damaged, for the CRC does not match"
+            };
+            format!(
+                "{who} release wrote the segment: it says version {} of the journal's layout and this one reads version \
+                 {LAYOUT_VERSION}{doubt}; nothing was changed: {advice}",
                 header.version
+            )
+        };
+        // Before the CRC, which in another version may lie elsewhere.
+        if header.version > LAYOUT_VERSION {
+            return Err(other("a newer", "go on with that release or a later one"));
+        }
+        if header.version < LAYOUT_VERSION {
+            return Err(other(
+                "an older",
+                "go on with that release, or give this one a new data directory",
             ));
         }
-        if header.version < LAYOUT_VERSION || header.schema != u32::from(SCHEMA_ID) {
+        if !is_whole {
+            return Err(
+                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file \
+                        from a copy"
+                    .to_owned(),
+            );
+        }
+        if header.schema != u32::from(SCHEMA_ID) {
             return Err(format!(
-                "an older release wrote the segment, in version {} of the journal's layout and schema {}, where this one \
-                 reads version {LAYOUT_VERSION} and schema {SCHEMA_ID}; nothing was changed: go on with that release, or \
-                 give this one a new data directory",
-                header.version, header.schema
+                "another release wrote the segment: it holds frames of schema {} and this one reads schema {SCHEMA_ID}; \
+                 nothing was changed: go on with that release",
+                header.schema
             ));
         }
         if behind.is_some_and(|behind| behind.iter().any(|&byte| byte != 0)) {

@@ -286,7 +286,14 @@ impl Journal {
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;
-        let superblock = Superblock::open(directory, store.mode, store.journal_id, epoch, Arc::clone(&positions))?;
+        let superblock = Superblock::open(
+            directory,
+            store.mode,
+            store.journal_id,
+            epoch,
+            options.start.unwrap_or(JournalStart::BEGINNING).position,
+            Arc::clone(&positions),
+        )?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
         // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
