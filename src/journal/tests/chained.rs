@@ -18,7 +18,7 @@ impl Journal {
     /// As `put_next`, a window's close now and then.
     pub(super) fn put_next_or_window(&mut self) {
         let number = self.appender.next_event_number();
-        if number % WINDOW_EVERY != 0 {
+        if !number.is_multiple_of(WINDOW_EVERY) {
             return self.put_next();
         }
         let event = WindowEvent::new(WindowAction::Close, Currency(156), WindowId::NONE);
