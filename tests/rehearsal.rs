@@ -25,6 +25,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         "a heartbeat that waited behind a slow send was taken for a word number going back",
     ),
     (
+        1_722,
+        "a link thread held up until the stop sent a request of long ago, after its answer",
+    ),
+    (
         100_697,
         "a machine that stopped in the very first write left a journal with which no switch would start",
     ),

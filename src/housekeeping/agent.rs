@@ -98,7 +98,11 @@ impl Housekeeping {
             return 0;
         }
         self.ready = true;
-        self.parts.gate.open();
+        if self.room_is_enough() {
+            self.parts.gate.open();
+        } else {
+            self.stop_intake();
+        }
         1
     }
 
@@ -130,14 +134,16 @@ impl Housekeeping {
                     );
                 }
                 if !self.room_is_enough() && self.parts.gate.is_open() {
-                    self.parts.gate.close(IntakeState::NoSpace);
-                    tracing::error!(
-                        "the journal's prepared room is short: no payment is taken, inquiries are answered"
-                    );
+                    self.stop_intake();
                 }
                 0
             }
         }
+    }
+
+    fn stop_intake(&self) {
+        self.parts.gate.close(IntakeState::NoSpace);
+        tracing::error!("the journal's prepared room is short: no payment is taken, inquiries are answered");
     }
 
     fn room_is_enough(&self) -> bool {

@@ -96,6 +96,14 @@ pub enum JournalError {
     /// An earlier durable write failed.
     #[error("the journal takes no more: a durable write failed earlier in this run")]
     Poisoned,
+    /// The switch may not write to the directory.
+    #[error("{}: the journal can't be written: {advice}", .directory.display())]
+    NotWritable {
+        /// The directory.
+        directory: PathBuf,
+        /// Why, and what to do.
+        advice: String,
+    },
     /// Anything else the system refused.
     #[error("{}: cannot {action}: {source}", .file.display())]
     System {

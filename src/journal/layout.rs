@@ -138,21 +138,40 @@ impl SegmentHeader {
         if header.magic != MAGIC {
             return Err("the file does not begin as a journal segment does".to_owned());
         }
-        // First, for another version's CRC may lie elsewhere.
-        if header.version != LAYOUT_VERSION {
-            return Err(format!(
-                "the segment says it was written by version {} of the journal's layout and this release reads version \
-                 {LAYOUT_VERSION}: use the release that wrote it",
+        let is_whole = header.crc == header.checksum() && header.reserved == 0;
+        let other = |who: &str, advice: &str| {
+            let doubt = if is_whole {
+                ""
+            } else {
+                "; or its header is damaged, for the CRC does not match"
+            };
+            format!(
+                "{who} release wrote the segment: it says version {} of the journal's layout and this one reads version \
+                 {LAYOUT_VERSION}{doubt}; nothing was changed: {advice}",
                 header.version
+            )
+        };
+        // Before the CRC, which in another version may lie elsewhere.
+        if header.version > LAYOUT_VERSION {
+            return Err(other("a newer", "go on with that release or a later one"));
+        }
+        if header.version < LAYOUT_VERSION {
+            return Err(other(
+                "an older",
+                "go on with that release, or give this one a new data directory",
             ));
         }
-        if header.crc != header.checksum() || header.reserved != 0 {
-            return Err("the segment header's CRC does not match".to_owned());
+        if !is_whole {
+            return Err(
+                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file \
+                        from a copy"
+                    .to_owned(),
+            );
         }
         if header.schema != u32::from(SCHEMA_ID) {
             return Err(format!(
-                "the segment holds frames of schema {} and this release reads schema {SCHEMA_ID}: use the release that \
-                 wrote it",
+                "another release wrote the segment: it holds frames of schema {} and this one reads schema {SCHEMA_ID}; \
+                 nothing was changed: go on with that release",
                 header.schema
             ));
         }

@@ -28,6 +28,7 @@ mod files;
 mod layout;
 mod manifest;
 mod options;
+mod place;
 mod positions;
 mod preparer;
 mod reader;
@@ -79,6 +80,10 @@ use tail::Tail;
 use crate::domain::UtcNanos;
 use crate::memory::MappedMemory;
 
+/// What a start must be able to append when no further segment can be made: that it has happened, and what open payments
+/// still need of the journal.
+const START_ROOM_BYTES: u64 = 64 << 10;
+
 /// An open journal, in the parts the stages take.
 #[derive(Debug)]
 pub struct Journal {
@@ -118,7 +123,7 @@ impl Journal {
     pub fn create(options: JournalOptions) -> Result<Self, JournalError> {
         options.check()?;
         let directory = &options.directory;
-        fs::create_dir_all(directory).map_err(JournalError::system(directory, "make the directory"))?;
+        fs::create_dir_all(directory).map_err(place::refused(directory, "make the directory"))?;
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
             segment::sync_directory(parent)?;
         }
@@ -166,7 +171,7 @@ impl Journal {
             });
         }
         let lock = DirectoryLock::take(directory)?;
-        segment::remove_unfinished(directory)?;
+        place::check_segments(directory)?;
         let numbers = segment::list(directory)?;
         if numbers.is_empty() {
             return Err(JournalError::Absent {
@@ -188,6 +193,8 @@ impl Journal {
         let ring = map_ring(&options)?;
         let start = options.start.unwrap_or(JournalStart::BEGINNING);
         let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
+        // From here on files are changed.
+        segment::remove_unfinished(directory)?;
         let scan = &findings.scan;
         let known = superblock_facts(directory, store.journal_id);
         store.epoch = scan.epoch.max(known.epoch) + 1;
@@ -279,11 +286,32 @@ impl Journal {
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;
-        let superblock = Superblock::open(directory, store.mode, store.journal_id, epoch, Arc::clone(&positions))?;
+        let superblock = Superblock::open(
+            directory,
+            store.mode,
+            store.journal_id,
+            epoch,
+            options.start.unwrap_or(JournalStart::BEGINNING).position,
+            Arc::clone(&positions),
+        )?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
         // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
-        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) && preparer.prepare()? {}
+        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) {
+            match preparer.prepare() {
+                Ok(true) => {}
+                Ok(false) => break,
+                // A switch that can still note that it has started answers inquiries, and takes payments when there is room.
+                Err(error @ JournalError::NoSpace { .. })
+                    if positions.prepared() >= geometry.segment_start(geometry.segment_of(end) + 1)
+                        && positions.prepared() - end >= START_ROOM_BYTES =>
+                {
+                    facts.messages.push(error.to_string());
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(Self {
             appender: Appender::new(
                 Arc::clone(&tail),

@@ -47,13 +47,15 @@ impl WriteMode {
         } else {
             match probe_direct(directory) {
                 Ok(()) => return Ok((Self::Direct, None)),
+                // There is no room for the trial, which says nothing against direct writes where there is.
+                Err(source) if source.raw_os_error() == Some(libc::ENOSPC) => return Ok((Self::Direct, None)),
                 Err(source)
                     if wish == SyncMode::Auto
                         && matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
                 {
                     format!("the file system refuses direct writes ({source})")
                 }
-                Err(source) => return Err(JournalError::system(directory, "write directly (O_DIRECT)")(source)),
+                Err(source) => return Err(super::place::refused(directory, "write directly (O_DIRECT)")(source)),
             }
         };
         if wish == SyncMode::Direct {
@@ -126,7 +128,7 @@ impl DirectoryLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(JournalError::system(&path, "open the lock"))?;
+            .map_err(super::place::refused(directory, "open the lock in it"))?;
         // SAFETY: a call on an open descriptor.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
             return Ok(Self { _file: file });

@@ -151,16 +151,23 @@ fn read(path: &Path, journal_id: [u8; 16]) -> (u64, SuperblockFacts) {
 }
 
 impl Superblock {
-    /// Opens or makes the superblock of the journal `journal_id` and writes that start `epoch` has begun.
+    /// Opens or makes the superblock of the journal `journal_id` and writes that start `epoch` has begun, which reads from
+    /// journal position `reads_from` on: what lies behind that is kept, though an earlier run would have let it go.
     pub(super) fn open(
         directory: &Path,
         mode: WriteMode,
         journal_id: [u8; 16],
         epoch: u32,
+        reads_from: u64,
         positions: Arc<Positions>,
     ) -> Result<Self, JournalError> {
         let path = directory.join(FILE_NAME);
-        let (sequence, facts) = read(&path, journal_id);
+        let (sequence, known) = read(&path, journal_id);
+        let facts = SuperblockFacts {
+            epoch,
+            retained_from: known.retained_from.min(reads_from),
+            ..known
+        };
         let block = MappedMemory::new(BLOCK_BYTES as usize, false)
             .map_err(JournalError::system(&path, "get memory for writing"))?;
         let flags = match mode {
@@ -180,7 +187,7 @@ impl Superblock {
             state: Mutex::new(State {
                 journal_id,
                 sequence,
-                facts: SuperblockFacts { epoch, ..facts },
+                facts,
                 file,
                 block,
             }),
@@ -307,7 +314,7 @@ mod tests {
     fn open(directory: &Path) -> Superblock {
         let positions = Arc::new(Positions::new(0, 0, 0));
         let (mode, _) = WriteMode::choose(directory, crate::journal::SyncMode::Auto).unwrap();
-        Superblock::open(directory, mode, ID, 3, positions).unwrap()
+        Superblock::open(directory, mode, ID, 3, u64::MAX, positions).unwrap()
     }
 
     #[test]
@@ -400,5 +407,12 @@ mod tests {
         drop(superblock);
         let again = open(directory.path());
         assert_eq!(again.positions.retained_from(), place(1).position);
+        drop(again);
+        // A start that has to read from further back needs what lies there.
+        let (mode, _) = WriteMode::choose(directory.path(), crate::journal::SyncMode::Auto).unwrap();
+        let positions = Arc::new(Positions::new(0, 0, 0));
+        let further_back = Superblock::open(directory.path(), mode, ID, 4, 5_000, positions).unwrap();
+        assert_eq!(further_back.positions.retained_from(), 5_000);
+        assert_eq!(further_back.facts().retained_from, 5_000);
     }
 }

@@ -301,6 +301,8 @@ impl Agent for LinkAgent {
     }
 
     fn on_close(&mut self) {
+        // A thread that was held up until now must not take requests for younger than they are.
+        self.now = self.parts.clock.now();
         // What was handed over before the stop still goes out.
         while self.take_outbound() > 0 {
             self.flush();

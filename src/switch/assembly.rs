@@ -117,7 +117,7 @@ pub fn start(
         .shutdown_drain_ms
         .map_or(Duration::from_nanos(longest_doubt_ns), Duration::from_millis);
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !stages.gate.is_open() && Instant::now() < deadline && !running.has_failed() {
+    while stages.gate.state() == IntakeState::Starting && Instant::now() < deadline && !running.has_failed() {
         std::thread::sleep(Duration::from_millis(1));
     }
     source

@@ -68,9 +68,9 @@ pub fn run(settings: Settings, directory: Directory, profile: Profile) -> Result
         signal_hook::flag::register(signal, Arc::clone(&asked)).map_err(SwitchError::host("take signals"))?;
     }
     let shutdown_file: PathBuf = settings.data.join("shutdown.json");
-    // What an earlier run left there says nothing about this one.
-    let _ = std::fs::remove_file(&shutdown_file);
     let running = start(settings, directory, profile, StartOptions::default())?;
+    // What an earlier run left there says nothing about this one. A start that is refused changes nothing.
+    let _ = std::fs::remove_file(&shutdown_file);
     tracing::info!(listen = running.listen().to_string(), "ready to take links");
     // Under systemd, tells it; elsewhere nothing listens and nothing is lost.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

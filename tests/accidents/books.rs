@@ -53,6 +53,12 @@ pub(crate) fn all_books_agree(installation: &Installation, mut daemon: Daemon, k
             books.of(ParticipantIndex(*index)).debit(request.body.amount_minor);
         }
     }
+    for answer in known.others.iter().filter(|answer| code(answer) == Code::Committed) {
+        let initiator = ParticipantIndex(answer.id.originator().0);
+        let (window, amount) = (WindowId(answer.window.0), answer.amount_minor);
+        books.of(initiator).commit(Direction::Pull, window, amount);
+        books.of(answer.responder).debit(amount);
+    }
     let differences = books.compare(&[], &shutdown.windows, &shutdown.participants);
     assert_eq!(differences, Vec::<String>::new());
 

@@ -1,16 +1,19 @@
 //! A disk that refuses a durable write, or takes only a part of it, at each write in turn: the switch says so and ends,
-//! what it had said stays true, and the write is not tried again.
+//! what it had said stays true, and the write is not tried again. And a disk that lies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use clearway::config::BackendChoice;
+use clearway::domain::Code;
+use clearway::wire::PaymentRequest;
 
 use crate::books::all_books_agree;
+use crate::places::is_refused;
 use crate::players::Load;
 use crate::support::daemon::Installation;
-use crate::support::directory;
 use crate::support::disk_calls::{DiskCall, Fate, Wish, supervise};
+use crate::support::*;
 
 /// The writes that are refused in turn: what a start writes again, what it appends, and then payments'.
 const WRITES: u64 = 8;
@@ -110,4 +113,58 @@ fn a_disk_that_refuses_any_sync_ends_the_switch_and_takes_back_nothing_it_has_sa
     let installation =
         Installation::in_place(place, directory(2, 2), BackendChoice::Auto, |_| {}).with_short_segments();
     at_each_write(&installation, Wish::Sync, refuses);
+}
+
+/// What no switch can see when it happens is seen at the next start: a later write states the one that is not there.
+#[test]
+fn a_disk_that_lied_about_a_write_is_found_out_at_the_next_start() {
+    const PAYMENTS: u64 = 200;
+    let installation = Installation::new(BackendChoice::Auto).with_short_segments();
+    let lied = Arc::new(AtomicU64::new(0));
+    let place = Arc::clone(&lied);
+    let mut command = installation.command();
+    let supervisor = supervise(&mut command, move |call| {
+        // More than a block, so that the next write does not write all of it again.
+        let lies = call.wish == Wish::Write && call.on_segment() && call.bytes() > 8_192;
+        if lies && place.load(Ordering::Relaxed) == 0 {
+            place.store(call.offset, Ordering::Relaxed);
+            return Fate::Pretended;
+        }
+        Fate::Done
+    });
+    let mut daemon = installation.start_by(&mut command);
+    let mut institution = Participant::connect(daemon.listen, &installation.directory, 0, 0);
+    let mut bank = Participant::connect_as(daemon.listen, &installation.directory, 2, &taking(1_000));
+    let requests: Vec<_> = (1..=PAYMENTS).map(|serial| debit(0, 2, serial, serial)).collect();
+    institution.send_bytes(bytemuck::cast_slice(&requests));
+    for _ in 0..PAYMENTS {
+        let request: PaymentRequest = bank.expect();
+        bank.send(&yes(&request));
+    }
+    for _ in 0..PAYMENTS {
+        assert_eq!(code(&institution.expect()), Code::Committed);
+    }
+    let offset = lied.load(Ordering::Relaxed);
+    assert!(offset > 0, "no write was long enough to lie about");
+    daemon.signal(libc::SIGKILL);
+    assert_eq!(daemon.exit_code(), None);
+    drop(command);
+    supervisor.join().unwrap();
+
+    let told = is_refused(&installation, &mut installation.command());
+    assert!(
+        told.contains("000000000000.seg at offset ") && told.contains("had been durable"),
+        "{told}"
+    );
+    let at: u64 = told
+        .split(" at offset ")
+        .nth(1)
+        .unwrap()
+        .split(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    // Where that write began, in its first block.
+    assert!(at >= offset && at < offset + 2 * 4_096, "{at} and {offset}: {told}");
 }

@@ -5,9 +5,12 @@
 mod support;
 
 mod books;
+mod disk_full;
 mod disk_refuses;
+mod flipped_bits;
 mod hostile_peers;
 mod kills;
+mod places;
 mod players;
 mod refused_uring;
 mod slow_reader;

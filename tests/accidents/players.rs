@@ -36,6 +36,8 @@ pub(crate) struct Scheme {
     moved: Condvar,
     /// No new payments.
     stop: AtomicBool,
+    /// Nothing is sent for the time being.
+    paused: AtomicBool,
     /// Nothing more will come.
     over: AtomicBool,
     answered: AtomicU64,
@@ -48,6 +50,7 @@ impl Scheme {
             place: Mutex::default(),
             moved: Condvar::new(),
             stop: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             over: AtomicBool::new(false),
             answered: AtomicU64::new(0),
         })
@@ -162,7 +165,8 @@ impl Institution {
     fn batch(&mut self) -> Vec<u8> {
         let stopped = self.scheme.stop.load(Ordering::Relaxed);
         let mut batch = Vec::new();
-        while self.outstanding.len() < OPEN_MAX {
+        let paused = self.scheme.paused.load(Ordering::Relaxed);
+        while self.outstanding.len() < OPEN_MAX && !paused {
             if stopped && self.to_send.is_empty() && self.outstanding.is_empty() && !self.asked_all {
                 self.asked_all = true;
                 let every = self.answers.len() / ASKED_AT_THE_END + 1;
@@ -350,6 +354,8 @@ pub(crate) struct Load {
 pub(crate) struct Known {
     pub(crate) institutions: Vec<Institution>,
     pub(crate) banks: Vec<(u16, BankBook)>,
+    /// Answers to payments that the test made itself.
+    pub(crate) others: Vec<Answer>,
 }
 
 impl Load {
@@ -397,6 +403,11 @@ impl Load {
         });
     }
 
+    /// Institutions send nothing from now on, or go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.scheme.paused.store(paused, Ordering::Relaxed);
+    }
+
     /// Fails when a player has.
     pub(crate) fn check(&self) {
         let banks = self.banks.iter().flat_map(|bank| &bank.links);
@@ -427,6 +438,7 @@ impl Load {
         Known {
             institutions,
             banks: known.collect(),
+            others: Vec::new(),
         }
     }
 }

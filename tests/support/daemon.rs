@@ -104,6 +104,15 @@ impl Installation {
 
     /// As `start_by`, where the daemon may end before it takes payments: gives how it did.
     pub fn try_start_by(&self, command: &mut Command) -> Result<Daemon, ExitStatus> {
+        self.try_start_until(command, &|status| status["ready"] == true)
+    }
+
+    /// As `try_start_by`, until the status is such.
+    pub fn try_start_until(
+        &self,
+        command: &mut Command,
+        is_such: &dyn Fn(&Value) -> bool,
+    ) -> Result<Daemon, ExitStatus> {
         let log = File::options().create(true).append(true).open(self.path("switch.log"));
         let child = command.stderr(log.unwrap()).spawn().unwrap();
         let mut daemon = Daemon {
@@ -114,7 +123,7 @@ impl Installation {
         eventually("the daemon is ready", || {
             ended = daemon.child.try_wait().unwrap();
             status = ask(&self.path("data/admin.sock"), "status").unwrap_or_default();
-            ended.is_some() || (status["ready"] == true && status["pid"] == daemon.child.id())
+            ended.is_some() || (status["pid"] == daemon.child.id() && is_such(&status))
         });
         match ended {
             Some(ended) => Err(ended),
@@ -133,6 +142,11 @@ impl Installation {
     /// What all daemons here have said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("switch.log")).unwrap()
+    }
+
+    /// How long that is, bytes.
+    pub fn log_length(&self) -> u64 {
+        std::fs::metadata(self.path("switch.log")).map_or(0, |facts| facts.len())
     }
 
     pub fn shutdown_report(&self) -> Value {

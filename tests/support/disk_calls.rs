@@ -45,6 +45,8 @@ pub enum Fate {
     Refused(i32),
     /// So many bytes are written, and the daemon is told so.
     Short(usize),
+    /// Nothing is done, and the daemon is told that all is.
+    Pretended,
     /// The daemon is killed before the kernel does anything. What the test wrote itself is there.
     Killed,
 }
@@ -127,6 +129,7 @@ pub fn supervise(command: &mut Command, mut decide: impl FnMut(&DiskCall) -> Fat
             match DiskCall::of(&notice).map(|call| (decide(&call), call)) {
                 None | Some((Fate::Done, _)) => flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
                 Some((Fate::Refused(errno), _)) => error = -errno,
+                Some((Fate::Pretended, call)) => value = call.bytes() as i64,
                 Some((Fate::Short(bytes), call)) => {
                     call.write_part(bytes);
                     value = bytes as i64;

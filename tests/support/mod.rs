@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod disk_calls;
+pub mod file_system;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

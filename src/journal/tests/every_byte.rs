@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use super::{numbers_in_files, options, payload};
 use crate::journal::*;
 
+/// Does something to a journal's bytes.
+type Harm<'a> = &'a dyn Fn(&mut [u8]);
+
 /// The shortest there are, so that every byte can be tried.
 const SEGMENT_BYTES: u64 = 16 << 10;
 const RING_BYTES: u64 = 32 << 10;
@@ -197,7 +200,7 @@ fn a_last_write_cut_or_harmed_at_any_byte_ends_the_journal_there_and_invents_not
             let flipped = |bytes: &mut [u8]| bytes[at] ^= 1 << (at % 8);
             let cut = |bytes: &mut [u8]| bytes[at..last.end].fill(0);
             let garbage = |bytes: &mut [u8]| bytes[at..last.end.next_multiple_of(BLOCK_BYTES as usize)].fill(0xA5);
-            let harms: [(&str, &dyn Fn(&mut [u8])); 3] = [("flipped", &flipped), ("cut", &cut), ("garbage", &garbage)];
+            let harms: [(&str, Harm<'_>); 3] = [("flipped", &flipped), ("cut", &cut), ("garbage", &garbage)];
             for (how, harm) in harms {
                 let mut harmed = written.bytes.clone();
                 harm(&mut harmed);

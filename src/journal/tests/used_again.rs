@@ -113,6 +113,32 @@ fn without_leave_to_remove_anything_no_segment_is_used_again() {
 }
 
 #[test]
+fn a_start_from_the_beginning_keeps_what_an_earlier_run_would_have_let_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut switch = Keeping::begin(directory.path());
+    for _ in 0..2 {
+        switch.put(300);
+        while switch.reader.next().unwrap().is_some() {}
+        switch.journal.superblock.add_snapshot(switch.reader.here()).unwrap();
+    }
+    let retained = switch.journal.superblock.retain_from(u64::MAX).unwrap();
+    assert!(retained > 2 * SEGMENT_BYTES);
+    drop(switch);
+    // Both snapshots have turned out bad: all of it must be read.
+    let mut journal = Journal::open(options(directory.path())).unwrap();
+    for _ in 0..300 {
+        journal.put_next();
+    }
+    journal.appender.publish();
+    journal.syncer.sync().unwrap();
+    assert_eq!(numbers_in_files(directory.path()), (1..=900).collect::<Vec<_>>());
+    assert_eq!(
+        superblock_facts(directory.path(), journal.facts.journal_id).retained_from,
+        SEGMENT_HEADER_BYTES
+    );
+}
+
+#[test]
 fn a_reader_of_files_that_the_switch_uses_again_is_told_so_and_not_of_damage() {
     let directory = tempfile::tempdir().unwrap();
     let mut switch = Keeping::begin(directory.path());
