@@ -269,8 +269,10 @@ pub struct Adding {
     stage: Stage,
 }
 
+type Encoder = zstd::stream::write::Encoder<'static, Hashed<File>>;
+
 enum Stage {
-    Compressing(zstd::stream::write::Encoder<'static, Hashed<File>>),
+    Compressing(Box<Encoder>),
     ReadingBack(Box<Checking>),
     Naming(Manifest),
     NamingManifest(Manifest),
@@ -325,7 +327,7 @@ impl Adding {
             digest: SegmentDigest::new(geometry, number),
             entries: Vec::new(),
             plain: Hasher::new(),
-            stage: Stage::Compressing(encoder),
+            stage: Stage::Compressing(Box::new(encoder)),
         })
     }
 
@@ -348,10 +350,7 @@ impl Adding {
         stepped.map(|step| (step, None))
     }
 
-    fn compress(
-        &mut self,
-        mut encoder: zstd::stream::write::Encoder<'static, Hashed<File>>,
-    ) -> Result<ArchiveStep, ArchiveError> {
+    fn compress(&mut self, mut encoder: Box<Encoder>) -> Result<ArchiveStep, ArchiveError> {
         let system = ArchiveError::system(&self.unfinished, "write to the archive");
         let offset = self.digest.position() - self.start.position;
         let length = (self.geometry.segment_bytes - offset).min(PIECE_BYTES);

@@ -18,7 +18,7 @@ impl Journal {
     /// As `put_next`, a window's close now and then.
     pub(super) fn put_next_or_window(&mut self) {
         let number = self.appender.next_event_number();
-        if number % WINDOW_EVERY != 0 {
+        if !number.is_multiple_of(WINDOW_EVERY) {
             return self.put_next();
         }
         let event = WindowEvent::new(WindowAction::Close, Currency(156), WindowId::NONE);
@@ -218,7 +218,10 @@ fn a_chain_file_torn_at_any_byte_grows_back_to_what_it_was() {
     let durable = chained(place.path(), 250);
     let path = place.path().join("chain");
     let whole = fs::read(&path).unwrap();
-    for end in (0..whole.len()).step_by(7).chain(whole.len() - 300..whole.len()) {
+    for end in (0..whole.len())
+        .step_by(97)
+        .chain((whole.len() - 300..whole.len()).step_by(7))
+    {
         for torn in [whole[..end].to_vec(), [&whole[..end], &[0; 100][..]].concat()] {
             fs::write(&path, torn).unwrap();
             let mut writer = ChainWriter::open(place.path()).unwrap();
