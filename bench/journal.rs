@@ -21,6 +21,7 @@ fn open(directory: &Path, sync: SyncMode) -> Journal {
         lock_memory: false,
         prepared_segments: 2,
         link_agents: 0,
+        start: None,
         gate: None,
     })
     .expect("a journal in a directory of the bench's own")

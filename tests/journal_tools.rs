@@ -236,3 +236,45 @@ fn a_followed_journal_shows_what_a_running_switch_makes_durable_until_it_is_inte
     assert!(demo.wait().expect("it ends").success(), "the run was not disturbed");
     reading.join().expect("it reads to the end");
 }
+
+#[test]
+fn the_bench_times_every_record_and_compares_with_the_file_system_in_the_same_run() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let assert = clearway(&[
+        "bench",
+        "journal",
+        "--rate",
+        "2000",
+        "--seconds",
+        "2",
+        "--flood-mib",
+        "64",
+        "--data",
+        text(place.path()),
+        "--json",
+        "-",
+    ])
+    .code(0);
+    let data = json(&assert);
+    let paced = &data["journal"]["paced"];
+    let seconds = paced["each_second"].as_array().expect("seconds");
+    let timed: u64 = seconds.iter().filter_map(|second| second["records"].as_u64()).sum();
+    assert_eq!(Some(timed), paced["records"].as_u64());
+    assert!(seconds.len() == 2 && timed > 2_000, "{data}");
+    for figure in [
+        &data["latency_us"]["p99"],
+        &data["limit"]["same_size_write"]["us"]["p99"],
+        &data["ratio"]["latency_p50"],
+        &data["ratio"]["prepared_throughput"],
+        &paced["append_ns"],
+        &data["journal"]["prepared"]["mb_per_second"],
+        &data["journal"]["sustained"]["mb_per_second"],
+    ] {
+        assert!(figure.as_f64().is_some_and(|figure| figure > 0.0), "{data}");
+    }
+    let flood = (64 << 20) / 160;
+    assert_eq!(data["journal"]["prepared"]["records"], flood);
+    assert_eq!(data["journal"]["sustained"]["records"], flood);
+    let left = std::fs::read_dir(place.path()).expect("the directory").count();
+    assert_eq!(left, 0, "its journals are removed");
+}

@@ -23,7 +23,7 @@ pub use recomputed::{CurrencyTotals, Recomputed, StateCounts, Statement, WindowT
 
 use std::path::Path;
 
-use crate::journal::{JournalError, JournalFiles};
+use crate::journal::{JournalError, JournalFiles, JournalStart};
 
 /// Why an audit could not be done; what it *found* is in [`Recomputed::findings`].
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ const PROGRESS_EVENTS: u64 = 1 << 16;
 pub fn recompute(directory: &Path, mut progress: impl FnMut(u64)) -> Result<Recomputed, AuditError> {
     let files = JournalFiles::open(directory)?;
     let mut auditor = Auditor::new();
-    for record in files.records() {
+    for record in files.records_from(&JournalStart::BEGINNING)? {
         let record = record?;
         auditor.apply(record.kind, record.number, record.time, record.payload);
         if auditor.events().is_multiple_of(PROGRESS_EVENTS) {

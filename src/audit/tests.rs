@@ -406,6 +406,7 @@ fn journal_of(script: &Script, directory: &std::path::Path) {
         lock_memory: false,
         prepared_segments: 1,
         link_agents: 1,
+        start: None,
         gate: None,
     })
     .unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::bench_journal::JournalArgs;
 use super::demo::DataPlace;
 use super::output::report;
 use super::run_report::{Progress, run_report};
@@ -35,6 +36,7 @@ enum What {
     Flood(FloodArgs),
     Paced(PacedArgs),
     Limits(LimitsArgs),
+    Journal(JournalArgs),
     Idle(IdleArgs),
 }
 
@@ -167,6 +169,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Verdict, CliError> {
         }
         What::Paced(paced) => run_bench(Offer::Paced { rate: paced.rate }, &paced.shared),
         What::Limits(limits) => run_limits(limits),
+        What::Journal(journal) => super::bench_journal::run(journal),
         What::Idle(idle) => run_idle(&idle.shared),
     }
 }

@@ -126,7 +126,7 @@ fn journal_in(directory: &Path) -> Result<PathBuf, CliError> {
         .find(|place| Journal::exists(place))
         .ok_or_else(|| {
             CliError::Usage(format!(
-                "{}: there is no journal here (no file 000000000000.seg in it or in its subdirectory journal); name a \
+                "{}: there is no journal here (no segment, such as 000000000000.seg, in it or in its subdirectory journal); name a \
                  switch's data directory",
                 directory.display()
             ))

@@ -5,6 +5,7 @@
 
 mod admin;
 mod bench;
+mod bench_journal;
 mod demo;
 mod directory;
 mod doctor;

@@ -15,6 +15,11 @@ use super::tail::Tail;
 use crate::domain::UtcNanos;
 use crate::wire::{GroupEvent, RecordKind};
 
+/// How many steps the ring's room is given to the appender in.
+const RECLAIM_STEPS: u64 = 64;
+/// The least of such a step: room for the longest record with a Pad, a segment's header and a Group before it.
+const RECLAIM_BYTES_MIN: u64 = 4 * RECORD_BYTES_MAX;
+
 /// Puts records into the tail; the only one who writes to it.
 #[derive(Debug)]
 pub struct Appender {
@@ -209,10 +214,13 @@ impl Appender {
 
     #[cold]
     fn refresh_limit(&mut self) {
-        let floor = self.current_floor();
         let positions = &self.tail.positions;
-        self.limit = (floor + self.tail.ring_bytes()).min(positions.prepared());
-        positions.set_reclaimed(floor);
+        let ring = self.tail.ring_bytes();
+        // A step at a time, for what is given up is lost to readers that are a little behind, though still intact.
+        let wanted = self.position + (ring / RECLAIM_STEPS).max(RECLAIM_BYTES_MIN);
+        let limit = (self.current_floor() + ring).min(positions.prepared()).min(wanted);
+        self.limit = limit.max(self.limit);
+        positions.set_reclaimed(self.limit.saturating_sub(ring).max(positions.reclaimed()));
         // Whoever copies bytes that are overwritten from here on sees `reclaimed` when it checks.
         fence(Ordering::SeqCst);
     }

@@ -29,11 +29,25 @@ pub enum JournalError {
         /// The directory.
         directory: PathBuf,
     },
-    /// A segment between two others, or the first, is not there.
-    #[error("{}: the segment is missing, though later ones are there; nothing was changed", .file.display())]
+    /// A segment between two others is not there.
+    #[error("{}: the segment is missing, though earlier and later ones are there; nothing was changed", .file.display())]
     SegmentMissing {
         /// The file that should be there.
         file: PathBuf,
+    },
+    /// What is asked for lies before the first segment that is still there.
+    #[error(
+        "{}: journal position {position} lies before what is kept, which begins with segment {first_segment}; begin at a \
+         snapshot, or restore the older segments from the archive",
+        .directory.display()
+    )]
+    NotKept {
+        /// The journal's directory.
+        directory: PathBuf,
+        /// What was asked for.
+        position: u64,
+        /// The number of the first segment that is kept.
+        first_segment: u64,
     },
     /// A segment belongs to another journal or was made with other settings.
     #[error("{}: {reason}", .file.display())]

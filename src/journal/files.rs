@@ -1,25 +1,36 @@
 //! A journal read from its files: for replay, audit and tools. Read-only; nobody is kept out and nothing is changed.
 
 use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
 
 use super::error::JournalError;
 use super::layout::{Geometry, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
-use super::options::JournalOptions;
+use super::options::{JournalOptions, JournalStart};
 use super::scan::{Remains, Scan};
 use super::segment::{list, segment_path};
 use super::tail::Record;
 use crate::domain::UtcNanos;
 
-/// The segments of a journal, mapped.
+/// The segments of a journal, mapped. Older ones may have been archived and removed: then it begins with a later one.
 #[derive(Debug)]
 pub struct JournalFiles {
     directory: PathBuf,
     journal_id: [u8; 16],
     geometry: Geometry,
-    segments: Vec<Mmap>,
+    /// The number of the first segment.
+    first: u64,
+    segments: Vec<MappedSegment>,
+}
+
+#[derive(Debug)]
+struct MappedSegment {
+    bytes: Mmap,
+    /// Which file it is, whatever its name becomes.
+    inode: u64,
 }
 
 impl JournalFiles {
@@ -28,22 +39,27 @@ impl JournalFiles {
     /// # Errors
     /// There is none, or a segment is not one of it.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
-        if !super::Journal::exists(directory) {
-            return Err(JournalError::Absent {
-                directory: directory.to_owned(),
-            });
+        let absent = || JournalError::Absent {
+            directory: directory.to_owned(),
+        };
+        if !directory.is_dir() {
+            return Err(absent());
         }
-        let count = list(directory)?;
-        let first = first_header(directory)?;
+        let numbers = list(directory)?;
+        if numbers.is_empty() {
+            return Err(absent());
+        }
+        let header = header_of(directory, numbers.start)?;
         let mut files = Self {
             directory: directory.to_owned(),
-            journal_id: first.journal_id,
+            journal_id: header.journal_id,
             geometry: Geometry {
-                segment_bytes: first.segment_bytes,
+                segment_bytes: header.segment_bytes,
             },
+            first: numbers.start,
             segments: Vec::new(),
         };
-        for number in 0..count {
+        for number in numbers {
             let segment = files.map(number)?;
             files.segments.push(segment);
         }
@@ -68,11 +84,35 @@ impl JournalFiles {
         self.segments.len() as u64
     }
 
-    /// The events in order, each checked, up to the last one that counts: the same that opening the journal would accept.
-    /// Damage below what had been durable is the last item, as an error.
+    /// The numbers of the segments that are there, prepared ones included.
+    #[must_use]
+    pub fn segment_numbers(&self) -> Range<u64> {
+        self.first..self.first + self.segment_count()
+    }
+
+    /// The events that are kept in order, each checked, up to the last one that counts: the same that opening the journal
+    /// would accept. Damage below what had been durable is the last item, as an error.
     #[must_use]
     pub fn records(&self) -> Records<'_> {
         Records { walk: self.walk() }
+    }
+
+    /// The events from `start` on; [`JournalStart::BEGINNING`] for who needs all there ever were.
+    ///
+    /// # Errors
+    /// [`JournalError::NotKept`]: it lies before the first segment that is there.
+    pub fn records_from(&self, start: &JournalStart) -> Result<Records<'_>, JournalError> {
+        if self.geometry.segment_of(start.position) < self.first {
+            return Err(JournalError::NotKept {
+                directory: self.directory.clone(),
+                position: start.position,
+                first_segment: self.first,
+            });
+        }
+        let scan = Scan::starting_at(self.geometry, Seed::new(self.journal_id), start);
+        Ok(Records {
+            walk: self.walk_from(WalkEnd(scan)),
+        })
     }
 
     /// As [`JournalFiles::records`], with the Group and Pad records between the events.
@@ -101,7 +141,7 @@ impl JournalFiles {
     /// # Errors
     /// A segment is not one of this journal.
     pub fn map_new_segments(&mut self) -> Result<(), JournalError> {
-        for number in self.segment_count()..list(&self.directory)? {
+        for number in self.segment_numbers().end..list(&self.directory)?.end {
             let segment = self.map(number)?;
             self.segments.push(segment);
         }
@@ -116,8 +156,13 @@ impl JournalFiles {
         records.position()
     }
 
+    /// A scan that stands at the first record that is kept.
     pub(super) fn new_scan(&self) -> Scan {
-        Scan::new(self.geometry, Seed::new(self.journal_id))
+        let seed = Seed::new(self.journal_id);
+        match self.segment(self.first) {
+            Some(segment) if self.first > 0 => Scan::of_segment(self.geometry, seed, self.first, segment),
+            _ => Scan::starting_at(self.geometry, seed, &JournalStart::BEGINNING),
+        }
     }
 
     pub(super) const fn geometry(&self) -> Geometry {
@@ -125,7 +170,8 @@ impl JournalFiles {
     }
 
     pub(super) fn segment(&self, number: u64) -> Option<&[u8]> {
-        self.segments.get(number as usize).map(|segment| &segment[..])
+        let index = number.checked_sub(self.first)?;
+        self.segments.get(index as usize).map(|segment| &segment.bytes[..])
     }
 
     /// What lies in segment `number` behind `position`.
@@ -138,17 +184,22 @@ impl JournalFiles {
         remains
     }
 
-    fn map(&self, number: u64) -> Result<Mmap, JournalError> {
+    fn map(&self, number: u64) -> Result<MappedSegment, JournalError> {
         let path = segment_path(&self.directory, number);
         let foreign = |reason: String| JournalError::SegmentForeign {
             file: path.clone(),
             reason,
         };
         let file = File::open(&path).map_err(JournalError::system(&path, "open the segment"))?;
+        let inode = file
+            .metadata()
+            .map_err(JournalError::system(&path, "look at the segment"))?
+            .ino();
         // SAFETY: segments are never truncated once they have their name; records that a running switch is writing while
-        // they are read do not pass their CRC or do, and count in neither case before they are read again.
+        // they are read, or writes into the file when it has become a later segment, do not pass their CRC or do, and
+        // count in neither case before they are read again.
         let segment = unsafe { Mmap::map(&file) }.map_err(JournalError::system(&path, "map the segment"))?;
-        let header = SegmentHeader::parse(&segment).map_err(|reason| foreign(reason.to_owned()))?;
+        let header = SegmentHeader::parse(&segment).map_err(foreign)?;
         if header.journal_id != self.journal_id || header.number != number {
             return Err(foreign(
                 "the segment belongs to another journal or another place in it".to_owned(),
@@ -163,12 +214,24 @@ impl JournalFiles {
         }
         // Only advice: reading ahead is lost where it is refused.
         let _refused = segment.advise(Advice::Sequential);
-        Ok(segment)
+        Ok(MappedSegment { bytes: segment, inode })
+    }
+
+    /// The error that the running switch has removed segment `number` or used it again since it was mapped, if it has.
+    pub(super) fn gone(&self, number: u64) -> Option<JournalError> {
+        let mapped = self.segments.get(number.checked_sub(self.first)? as usize)?;
+        let is_there =
+            std::fs::metadata(segment_path(&self.directory, number)).is_ok_and(|facts| facts.ino() == mapped.inode);
+        (!is_there).then(|| JournalError::NotKept {
+            directory: self.directory.clone(),
+            position: self.geometry.segment_start(number),
+            first_segment: list(&self.directory).map_or(number + 1, |kept| kept.start),
+        })
     }
 
     /// The error that a bad record at the scan's position is, if Group records behind it prove that it had been durable.
     fn damage(&self, scan: &Scan, reason: &'static str) -> Option<JournalError> {
-        let behind = (self.geometry.segment_of(scan.position)..self.segment_count())
+        let behind = (self.geometry.segment_of(scan.position)..self.segment_numbers().end)
             .map(|number| self.remains(number, scan.position).watermark);
         self.damage_at(scan, behind.max().unwrap_or(0), reason)
     }
@@ -197,6 +260,12 @@ impl Records<'_> {
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.walk.scan.position
+    }
+
+    /// The same as a place to begin at.
+    #[must_use]
+    pub const fn here(&self) -> JournalStart {
+        self.walk.scan.here()
     }
 }
 
@@ -266,7 +335,7 @@ impl<'a> Iterator for Walk<'a> {
             return None;
         }
         let at = self.scan.position;
-        let Some(segment) = self.files.segments.get(self.files.geometry.segment_of(at) as usize) else {
+        let Some(segment) = self.files.segment(self.files.geometry.segment_of(at)) else {
             self.ended = true;
             return None;
         };
@@ -286,6 +355,9 @@ impl<'a> Iterator for Walk<'a> {
             }
             Err(reason) => {
                 self.ended = true;
+                if let Some(gone) = self.files.gone(self.files.geometry.segment_of(at)) {
+                    return Some(Err(gone));
+                }
                 let damage = self.files.damage(&self.scan, reason)?;
                 // A running switch may have written the record, and the Group record behind it, between the two looks.
                 if self.scan.clone().step(segment).is_ok() {
@@ -298,10 +370,10 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
-/// The header of the first segment, which tells the journal's id and the length of its segments.
-pub(super) fn first_header(directory: &Path) -> Result<SegmentHeader, JournalError> {
+/// The header of segment `number`, which tells the journal's id and the length of its segments.
+pub(super) fn header_of(directory: &Path, number: u64) -> Result<SegmentHeader, JournalError> {
     use std::os::unix::fs::FileExt;
-    let path = segment_path(directory, 0);
+    let path = segment_path(directory, number);
     let mut bytes = [0; size_of::<SegmentHeader>()];
     let file = File::open(&path).map_err(JournalError::system(&path, "open the segment"))?;
     file.read_exact_at(&mut bytes, 0)
@@ -310,7 +382,7 @@ pub(super) fn first_header(directory: &Path) -> Result<SegmentHeader, JournalErr
         file: path.clone(),
         reason,
     };
-    let header = SegmentHeader::parse(&bytes).map_err(|reason| foreign(reason.to_owned()))?;
+    let header = SegmentHeader::parse(&bytes).map_err(foreign)?;
     if !header.segment_bytes.is_power_of_two() || header.segment_bytes < JournalOptions::SEGMENT_BYTES_MIN {
         return Err(foreign(format!("segments of {} bytes cannot be", header.segment_bytes)));
     }

@@ -4,7 +4,8 @@
 //! position = segment number × segment bytes + offset in the file NNNNNNNNNNNN.seg
 //!
 //! segment  0 magic "CLRWYSEG" │ 8 version u32 │ 12 schema u32 │ 16 journal id 16 bytes │ 32 segment number u64
-//!         40 segment bytes u64 │ 48 epoch u32 │ 52 crc u32 (CRC-32C of the 52 bytes before) │ 56 zeros … 4096 records
+//!         40 segment bytes u64 │ 48 epoch u32 │ 52 used before u32: 0 or 1
+//!         56 crc u32 (CRC-32C of the 56 bytes before) │ 60 zeros … 4096 records
 //!
 //! record   0 length u32 (header and payload, a multiple of 32) │ 4 kind u16 │ 6 flags u16 (zero) │ 8 event number u64
 //!         16 time u64 (UTC ns) │ 24 epoch u32 │ 28 crc u32 │ 32 payload … length
@@ -13,7 +14,9 @@
 //! and a Pad record fills the end. Group and Pad records carry the number of the next event without taking it.
 //!
 //! A record's CRC is CRC-32C over the header with a zero in the place of the CRC, then the payload, begun from a seed
-//! made of the journal's id and the record's position: bytes of another journal, segment or earlier lap never parse.
+//! made of the journal's id and the record's position: bytes of another journal, segment or earlier lap never parse. So a
+//! segment file that is no longer kept can become a later segment as it is, by another name and header: it was "used
+//! before", and behind what is written in it lie an earlier lap's records where otherwise zeros are.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -34,7 +37,7 @@ pub const BLOCK_BYTES: u64 = 4096;
 pub(super) const GROUP_RECORD_BYTES: u64 = RECORD_HEADER_BYTES + size_of::<GroupEvent>() as u64;
 
 const MAGIC: [u8; 8] = *b"CLRWYSEG";
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 const SEGMENT_CRC_OFFSET: usize = std::mem::offset_of!(SegmentHeader, crc);
 
 /// An absolute byte offset in the journal, over all its segments; a multiple of 32.
@@ -92,13 +95,15 @@ pub(super) struct SegmentHeader {
     pub(super) number: u64,
     pub(super) segment_bytes: u64,
     pub(super) epoch: u32,
+    used_before: u32,
     crc: u32,
+    reserved: u32,
 }
 
-const _: () = assert!(size_of::<SegmentHeader>() == 56 && SEGMENT_CRC_OFFSET == 52);
+const _: () = assert!(size_of::<SegmentHeader>() == 64 && SEGMENT_CRC_OFFSET == 56);
 
 impl SegmentHeader {
-    pub(super) fn new(journal_id: [u8; 16], number: u64, segment_bytes: u64, epoch: u32) -> Self {
+    pub(super) fn new(journal_id: [u8; 16], number: u64, segment_bytes: u64, epoch: u32, used_before: bool) -> Self {
         let mut header = Self {
             magic: MAGIC,
             version: LAYOUT_VERSION,
@@ -107,46 +112,71 @@ impl SegmentHeader {
             number,
             segment_bytes,
             epoch,
+            used_before: used_before.into(),
             crc: 0,
+            reserved: 0,
         };
         header.crc = header.checksum();
         header
     }
 
+    /// True when an earlier lap's bytes lie behind what is written in the segment that begins with `bytes`, whose header
+    /// was checked.
+    pub(super) fn is_used_before(bytes: &[u8]) -> bool {
+        let header: Self = bytemuck::pod_read_unaligned(&bytes[..size_of::<Self>()]);
+        header.used_before != 0
+    }
+
     /// Reads and checks the header that `bytes` begin with, and what lies between it and the first record if they go on
     /// as far; says in words what is wrong with it.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let behind = bytes.get(size_of::<Self>()..SEGMENT_HEADER_BYTES as usize);
         let Some(bytes) = bytes.get(..size_of::<Self>()) else {
-            return Err("the file is shorter than a segment's header");
+            return Err("the file is shorter than a segment's header".to_owned());
         };
         let header: Self = bytemuck::pod_read_unaligned(bytes);
         if header.magic != MAGIC {
-            return Err("the file does not begin as a journal segment does");
+            return Err("the file does not begin as a journal segment does".to_owned());
         }
-        if header.crc != header.checksum() {
-            return Err(if header.version > LAYOUT_VERSION {
-                "the segment header's CRC does not match, and it names a newer version of the journal's layout: either a \
-                 newer release wrote it, or it is damaged; nothing was changed"
+        let is_whole = header.crc == header.checksum() && header.reserved == 0;
+        let other = |who: &str, advice: &str| {
+            let doubt = if is_whole {
+                ""
             } else {
-                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file from a \
-                 copy"
-            });
-        }
+                "; or its header is damaged, for the CRC does not match"
+            };
+            format!(
+                "{who} release wrote the segment: it says version {} of the journal's layout and this one reads version \
+                 {LAYOUT_VERSION}{doubt}; nothing was changed: {advice}",
+                header.version
+            )
+        };
+        // Before the CRC, which in another version may lie elsewhere.
         if header.version > LAYOUT_VERSION {
+            return Err(other("a newer", "go on with that release or a later one"));
+        }
+        if header.version < LAYOUT_VERSION {
+            return Err(other(
+                "an older",
+                "go on with that release, or give this one a new data directory",
+            ));
+        }
+        if !is_whole {
             return Err(
-                "a newer release wrote the segment, in a version of the journal's layout that this one does not \
-                        know; nothing was changed: go on with that release or a later one",
+                "the segment header's CRC does not match: it is damaged, and nothing was changed; restore the file \
+                        from a copy"
+                    .to_owned(),
             );
         }
-        if header.version < LAYOUT_VERSION || header.schema != u32::from(SCHEMA_ID) {
-            return Err(
-                "an older release wrote the segment, in a version of the journal's layout that this one does not \
-                        read; nothing was changed: go on with that release, or give this one a new data directory",
-            );
+        if header.schema != u32::from(SCHEMA_ID) {
+            return Err(format!(
+                "another release wrote the segment: it holds frames of schema {} and this one reads schema {SCHEMA_ID}; \
+                 nothing was changed: go on with that release",
+                header.schema
+            ));
         }
         if behind.is_some_and(|behind| behind.iter().any(|&byte| byte != 0)) {
-            return Err("the bytes between the segment's header and its first record are not zeros");
+            return Err("the bytes between the segment's header and its first record are not zeros".to_owned());
         }
         Ok(header)
     }
@@ -244,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_segment_header_with_any_bit_flipped_is_refused() {
-        let header = SegmentHeader::new([7; 16], 3, 1 << 20, 2);
+        let header = SegmentHeader::new([7; 16], 3, 1 << 20, 2, true);
         let bytes = bytemuck::bytes_of(&header).to_vec();
         assert_eq!(SegmentHeader::parse(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {
@@ -252,7 +282,14 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::parse(&flipped).is_err(), "bit {bit}");
         }
-        assert!(SegmentHeader::parse(&bytes[..55]).is_err());
+        assert!(SegmentHeader::parse(&bytes[..63]).is_err());
+        let mut newer = bytes.clone();
+        newer[8] += 1;
+        let refused = SegmentHeader::parse(&newer).unwrap_err();
+        assert!(
+            refused.contains("version 3") && refused.contains("version 2"),
+            "{refused}"
+        );
         // The zeros behind it are checked, too, where they are given.
         let mut whole = bytes;
         whole.resize(SEGMENT_HEADER_BYTES as usize, 0);

@@ -11,6 +11,7 @@
 //! sequencer ─ Appender ─▶ tail in memory ─ Syncer ─▶ segment files ◀─ Preparer (makes them ahead)
 //!                         │   ▲ durable                │
 //!   clearing ◀ TailReader ┘   └ TailView ▶ link agents └▶ JournalFiles ▶ replay, audit, tools
+//!                 follower, chain ◀ JournalReader: what the tail still holds, else the files
 //! ```
 //! A [`Journal`] is taken apart at start and its parts given to the stages, one thread each. The bytes are described in
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
@@ -24,10 +25,12 @@ mod options;
 mod place;
 mod positions;
 mod preparer;
+mod reader;
 mod recovery;
 mod scan;
 mod segment;
 mod statistics;
+mod superblock;
 mod syncer;
 mod tail;
 #[cfg(test)]
@@ -40,10 +43,12 @@ pub use files::{JournalFiles, Records, Walk, WalkEnd, Walked};
 pub use layout::{
     BLOCK_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
-pub use options::{JournalFacts, JournalOptions, Recovery, SyncMode, WriteGate};
+pub use options::{JournalFacts, JournalOptions, JournalStart, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
 pub use preparer::Preparer;
+pub use reader::{JournalReader, JournalSource};
 pub use statistics::{KindFigures, Statistics};
+pub use superblock::{Superblock, SuperblockFacts, superblock_facts};
 pub use syncer::Syncer;
 pub use tail::{Record, TailReader, TailView};
 pub use verify::Verification;
@@ -74,8 +79,12 @@ pub struct Journal {
     pub reader: TailReader,
     /// The link agents'.
     pub view: TailView,
+    /// Makes readers that hold nobody up: the follower's, and those of the archive and the chain.
+    pub source: JournalSource,
     /// Housekeeping's.
     pub preparer: Preparer,
+    /// For those who take snapshots, and those who remove segments.
+    pub superblock: Arc<Superblock>,
     /// Everyone's.
     pub positions: Arc<Positions>,
     /// What was found.
@@ -88,7 +97,7 @@ impl Journal {
     /// True when `directory` holds a journal.
     #[must_use]
     pub fn exists(directory: &Path) -> bool {
-        segment::segment_path(directory, 0).exists()
+        segment::any(directory)
     }
 
     /// Makes a new, empty journal.
@@ -129,7 +138,7 @@ impl Journal {
             cut_bytes: 0,
             messages: Vec::new(),
         };
-        Self::assemble(&options, store, ring, lock, recovery, 0, message, None)
+        Self::assemble(&options, store, ring, lock, recovery, 0, message, None, 0)
     }
 
     /// Opens the journal of an earlier run and finds its end. See [`Recovery`] for what was found.
@@ -147,14 +156,14 @@ impl Journal {
         }
         let lock = DirectoryLock::take(directory)?;
         place::check_segments(directory)?;
-        let count = segment::list(directory)?;
-        if count == 0 {
+        let numbers = segment::list(directory)?;
+        if numbers.is_empty() {
             return Err(JournalError::Absent {
                 directory: directory.clone(),
             });
         }
         let (mode, message) = WriteMode::choose(directory, options.sync)?;
-        let first = files::first_header(directory)?;
+        let first = files::header_of(directory, numbers.start)?;
         let mut store = SegmentStore {
             directory: directory.clone(),
             geometry: Geometry {
@@ -164,13 +173,15 @@ impl Journal {
             epoch: 0,
             mode,
         };
-        recovery::check_header(&store, 0, bytemuck::bytes_of(&first))?;
+        recovery::check_header(&store, numbers.start, bytemuck::bytes_of(&first))?;
         let ring = map_ring(&options)?;
-        let findings = recovery::scan(&store, &ring, count)?;
+        let start = options.start.unwrap_or(JournalStart::BEGINNING);
+        let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
         // From here on files are changed.
         segment::remove_unfinished(directory)?;
         let scan = &findings.scan;
-        store.epoch = scan.epoch + 1;
+        let known = superblock_facts(directory, store.journal_id);
+        store.epoch = scan.epoch.max(known.epoch) + 1;
         let mut messages = Vec::new();
         if findings.remains.bytes > 0 {
             messages.push(format!(
@@ -186,15 +197,21 @@ impl Journal {
             cut_bytes: findings.remains.bytes,
             messages,
         };
+        let geometry = store.geometry;
+        let held_from = geometry
+            .segment_start(geometry.segment_of(scan.position) + 1)
+            .saturating_sub(options.ring_bytes)
+            .max(geometry.segment_start(geometry.segment_of(start.position)));
         Self::assemble(
             &options,
             store,
             ring,
             lock,
             recovery,
-            count,
+            numbers.end,
             message,
-            Some(scan.watermark),
+            Some(scan.watermark.max(start.position)),
+            held_from,
         )
     }
 
@@ -208,6 +225,7 @@ impl Journal {
         segments: u64,
         message: Option<String>,
         watermark: Option<u64>,
+        held_from: u64,
     ) -> Result<Self, JournalError> {
         let directory = &options.directory;
         let no_memory = || JournalError::system(directory, "get memory for writing");
@@ -232,7 +250,9 @@ impl Journal {
             geometry.segment_start(segments),
             options.link_agents,
         ));
+        positions.set_reclaimed(held_from);
         let tail = Arc::new(Tail::new(ring, geometry, Arc::clone(&positions), lock));
+        let source = JournalSource::new(Arc::clone(&tail), store.clone());
         let mut syncer = Syncer::new(Arc::clone(&tail), store.clone(), options.gate.clone()).map_err(no_memory())?;
         if let Some(watermark) = watermark {
             if recovery.cut_bytes > 0 {
@@ -250,6 +270,14 @@ impl Journal {
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;
+        let superblock = Superblock::open(
+            directory,
+            store.mode,
+            store.journal_id,
+            epoch,
+            options.start.unwrap_or(JournalStart::BEGINNING).position,
+            Arc::clone(&positions),
+        )?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
         // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
@@ -280,7 +308,9 @@ impl Journal {
             syncer,
             reader: TailReader::new(Arc::clone(&tail), end),
             view: TailView::new(tail),
+            source,
             preparer,
+            superblock: Arc::new(superblock),
             positions,
             recovery,
             facts,

@@ -55,6 +55,9 @@ pub struct JournalOptions {
     pub prepared_segments: u32,
     /// How many link agents copy requests out of the tail.
     pub link_agents: usize,
+    /// Where to begin reading what an earlier run wrote: the place of a snapshot, whose state holds everything before it.
+    /// `None`: at the journal's beginning, which must be there.
+    pub start: Option<JournalStart>,
     /// A door before each durable write, for tests.
     pub gate: Option<Arc<dyn WriteGate>>,
 }
@@ -96,6 +99,31 @@ impl JournalOptions {
         }
         Ok(())
     }
+}
+
+/// A place to begin reading at: what is known of the journal before it.
+///
+/// A reader gives it ([`JournalReader::here`](super::JournalReader::here)), a snapshot keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalStart {
+    /// Where the next record begins, headers counted: a journal position.
+    pub position: u64,
+    /// The number of the next event.
+    pub next_event: u64,
+    /// The time of the last record before it.
+    pub last_time: UtcNanos,
+    /// The highest start of the switch that wrote a record before it; 0 when there is none.
+    pub epoch: u32,
+}
+
+impl JournalStart {
+    /// Before the first event of all.
+    pub const BEGINNING: Self = Self {
+        position: SEGMENT_HEADER_BYTES,
+        next_event: 1,
+        last_time: UtcNanos(0),
+        epoch: 0,
+    };
 }
 
 /// What a journal turned out to be on this host.

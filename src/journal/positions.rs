@@ -34,6 +34,7 @@ pub struct Positions {
     copied_out: Box<[Line]>,
     prepared: Line,
     reclaimed: Line,
+    retained_from: Line,
     synced_bytes: Line,
     syncs: Line,
     poisoned: AtomicBool,
@@ -49,6 +50,7 @@ impl Positions {
             copied_out: (0..link_agents).map(|_| Line::new(position)).collect(),
             prepared: Line::new(prepared),
             reclaimed: Line::new(0),
+            retained_from: Line::default(),
             synced_bytes: Line::default(),
             syncs: Line::default(),
             poisoned: AtomicBool::new(false),
@@ -91,6 +93,13 @@ impl Positions {
     #[inline]
     pub fn prepared(&self) -> u64 {
         self.prepared.read()
+    }
+
+    /// From where on segments must stay in the journal's directory; those that end before it may be removed or used again.
+    /// [`Superblock::retain_from`](super::Superblock::retain_from) moves it.
+    #[must_use]
+    pub fn retained_from(&self) -> u64 {
+        self.retained_from.read()
     }
 
     /// Bytes of the journal made durable in this run (without the repetition of half-full blocks).
@@ -164,6 +173,10 @@ impl Positions {
     #[inline]
     pub(super) fn set_appended(&self, position: u64) {
         self.appended.write(position);
+    }
+
+    pub(super) fn set_retained_from(&self, position: u64) {
+        self.retained_from.0.fetch_max(position, Ordering::AcqRel);
     }
 
     pub(super) fn set_prepared(&self, position: u64) {

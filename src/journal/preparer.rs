@@ -26,7 +26,8 @@ impl Preparer {
         }
     }
 
-    /// Makes the next segment if fewer stand ready than were asked for; true if it did.
+    /// Makes the next segment if fewer stand ready than were asked for; true if it did. One that need not be kept any more
+    /// ([`Positions::retained_from`]) is used again.
     ///
     /// # Errors
     /// [`JournalError::NoSpace`] when the file system is full: nothing is lost, try again later. Others: the file system
@@ -39,7 +40,9 @@ impl Preparer {
         if ready >= self.ahead {
             return Ok(false);
         }
-        self.store.make(next, &self.zeros, ready == 0)?;
+        if !self.store.reuse_first(next, self.positions.retained_from())? {
+            self.store.make(next, &self.zeros, ready == 0)?;
+        }
         self.positions.set_prepared(geometry.segment_start(next + 1));
         Ok(true)
     }

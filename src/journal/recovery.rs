@@ -1,14 +1,18 @@
 //! Opening a journal that was written before: what counts, what is damage, what is cut.
 //!
-//! Every record is checked from the first on. Behind the first bad one, Group records are searched for: the highest
+//! Every record is checked from the first on, or from a snapshot's place. Behind the first bad one, Group records are
+//! searched for: the highest
 //! position any of them states had been durable, so that a bad record before it is damage, and the journal is refused
 //! unchanged. Otherwise the bad record is where a write was under way when the machine stopped; the journal ends there,
 //! what lies behind is made zeros, and what lies between the watermark and the end, which perhaps was never flushed, is
 //! written again before the first event is applied.
 
+use std::ops::Range;
+
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
-use super::scan::{Remains, Scan, content_end};
+use super::options::JournalStart;
+use super::scan::{Remains, Scan};
 use super::segment::{SegmentStore, segment_path};
 use super::tail::address;
 use crate::memory::MappedMemory;
@@ -28,7 +32,7 @@ pub(super) fn check_header(store: &SegmentStore, number: u64, bytes: &[u8]) -> R
         file: segment_path(&store.directory, number),
         reason,
     };
-    let header = SegmentHeader::parse(bytes).map_err(|reason| foreign(reason.to_owned()))?;
+    let header = SegmentHeader::parse(bytes).map_err(foreign)?;
     if header.journal_id != store.journal_id {
         return Err(foreign("the segment belongs to another journal".to_owned()));
     }
@@ -44,16 +48,26 @@ pub(super) fn check_header(store: &SegmentStore, number: u64, bytes: &[u8]) -> R
     Ok(header)
 }
 
-/// Reads all `count` segments through their places in `ring`, whose last ones stay there up to the active one.
-pub(super) fn scan(store: &SegmentStore, ring: &MappedMemory, count: u64) -> Result<Findings, JournalError> {
+/// Reads the segments from the one `start` lies in to `numbers`' end through their places in `ring`, whose last ones stay
+/// there up to the active one.
+pub(super) fn scan(
+    store: &SegmentStore,
+    ring: &MappedMemory,
+    numbers: Range<u64>,
+    start: &JournalStart,
+) -> Result<Findings, JournalError> {
     let geometry = store.geometry;
     let seed = Seed::new(store.journal_id);
-    let mut scan = Scan::new(geometry, seed);
+    let first = geometry.segment_of(start.position);
+    if !numbers.contains(&first) {
+        return Err(not_there(store, numbers, start));
+    }
+    let mut scan = Scan::starting_at(geometry, seed, start);
     let mut remains = Remains::default();
     let mut bad = None;
     let mut aside = None;
     let mut epoch = 0;
-    for number in 0..count {
+    for number in first..numbers.end {
         let place = if bad.is_none() {
             address(ring, geometry.segment_start(number))
         } else {
@@ -71,6 +85,9 @@ pub(super) fn scan(store: &SegmentStore, ring: &MappedMemory, count: u64) -> Res
             std::slice::from_raw_parts(place, geometry.segment_bytes as usize)
         };
         epoch = check_header(store, number, segment)?.epoch.max(epoch);
+        if number == first {
+            scan.epoch = scan.epoch.max(check_before(store, segment, start)?);
+        }
         if bad.is_some() {
             remains.search(
                 geometry,
@@ -104,8 +121,45 @@ pub(super) fn scan(store: &SegmentStore, ring: &MappedMemory, count: u64) -> Res
     Ok(Findings { scan, remains })
 }
 
-/// Makes zeros of everything behind `end` that is not, in segments up to `count`, from the block behind `end` on; the
-/// block `end` lies in is the syncer's.
+/// Why there is no segment that `start` lies in.
+fn not_there(store: &SegmentStore, numbers: Range<u64>, start: &JournalStart) -> JournalError {
+    let number = store.geometry.segment_of(start.position);
+    if number < numbers.start {
+        return store.not_kept(start.position, numbers.start);
+    }
+    JournalError::SegmentMissing {
+        file: store.path(number),
+    }
+}
+
+/// Checks the records of `segment` that lie before `start`, which must lead to it: had they been lost, with all that
+/// follows, the journal would seem to end there and well. Returns the highest epoch among them.
+fn check_before(store: &SegmentStore, segment: &[u8], start: &JournalStart) -> Result<u32, JournalError> {
+    let geometry = store.geometry;
+    let number = geometry.segment_of(start.position);
+    let seed = Seed::new(store.journal_id);
+    let mut scan = Scan::of_segment(geometry, seed, number, segment);
+    let mut reason = None;
+    while reason.is_none() && scan.position < start.position {
+        reason = scan.step(segment).err();
+    }
+    let leads_there = scan.position == start.position
+        && (scan.next_event == start.next_event || geometry.offset(start.position) == SEGMENT_HEADER_BYTES);
+    if reason.is_none() && !leads_there {
+        reason = Some("no record with the expected event number begins where a snapshot was taken");
+    }
+    let Some(reason) = reason else { return Ok(scan.epoch) };
+    Err(JournalError::Damaged {
+        file: store.path(number),
+        offset: geometry.offset(scan.position),
+        position: scan.position,
+        watermark: start.position,
+        reason,
+    })
+}
+
+/// Makes zeros of everything behind `end` that is not, or could be taken for the journal's, in segments up to `count`, from
+/// the block behind `end` on; the block `end` lies in is the syncer's.
 pub(super) fn clear_behind(
     store: &SegmentStore,
     zeros: &MappedMemory,
@@ -120,15 +174,19 @@ pub(super) fn clear_behind(
         let from = geometry
             .offset(end.max(start + SEGMENT_HEADER_BYTES))
             .next_multiple_of(BLOCK_BYTES);
+        if from == geometry.segment_bytes {
+            continue;
+        }
         // SAFETY: memory as long as a segment, known to nobody else.
         let segment = unsafe {
             store.read_whole(number, memory.as_ptr())?;
             std::slice::from_raw_parts(memory.as_ptr(), geometry.segment_bytes as usize)
         };
-        let Some(content) = content_end(segment, from as usize) else {
+        let seed = Seed::new(store.journal_id);
+        let Some(content) = Remains::end_of_content(geometry, seed, segment, start + from) else {
             continue;
         };
-        let content = (content as u64).next_multiple_of(BLOCK_BYTES);
+        let content = content.next_multiple_of(BLOCK_BYTES);
         let file = store.open_to_write(number)?;
         let mut at = from;
         while at < content {

@@ -3,8 +3,9 @@
 
 use super::layout::{
     GROUP_RECORD_BYTES, Geometry, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader,
-    SEGMENT_HEADER_BYTES, Seed,
+    SEGMENT_HEADER_BYTES, Seed, SegmentHeader,
 };
+use super::options::JournalStart;
 use crate::domain::UtcNanos;
 use crate::wire::{GroupEvent, RecordKind};
 
@@ -25,15 +26,26 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub(super) const fn new(geometry: Geometry, seed: Seed) -> Self {
+    /// A scan that begins at `start`.
+    pub(super) const fn starting_at(geometry: Geometry, seed: Seed, start: &JournalStart) -> Self {
         Self {
             geometry,
             seed,
-            position: SEGMENT_HEADER_BYTES,
-            next_event: 1,
-            last_time: UtcNanos(0),
-            epoch: 0,
+            position: start.position,
+            next_event: start.next_event,
+            last_time: start.last_time,
+            epoch: start.epoch,
             watermark: 0,
+        }
+    }
+
+    /// Where it stands, as a place to begin at.
+    pub(super) const fn here(&self) -> JournalStart {
+        JournalStart {
+            position: self.position,
+            next_event: self.next_event,
+            last_time: self.last_time,
+            epoch: self.epoch,
         }
     }
 
@@ -45,17 +57,28 @@ impl Scan {
         Self {
             position,
             next_event,
-            ..Self::new(geometry, seed)
+            ..Self::starting_at(geometry, seed, &JournalStart::BEGINNING)
         }
     }
 
     /// Checks the record at [`Scan::position`], which lies in `segment` (a whole one), and goes past it. Returns its
     /// kind, header and offset in the segment, or what is wrong with it.
+    #[inline]
     pub(super) fn step(&mut self, segment: &[u8]) -> Result<(RecordKind, RecordHeader, usize), &'static str> {
-        let offset = self.geometry.offset(self.position) as usize;
+        self.step_at(segment, self.geometry.offset(self.position) as usize)
+    }
+
+    /// The same for a record that lies at `offset` of `segment`, a piece of one that may end before the record does.
+    #[inline]
+    pub(super) fn step_at(
+        &mut self,
+        segment: &[u8],
+        offset: usize,
+    ) -> Result<(RecordKind, RecordHeader, usize), &'static str> {
         let header = RecordHeader::read(segment, offset);
         let length = u64::from(header.length);
-        if !is_length(length) || length > self.geometry.left_in_segment(self.position) || header.flags != 0 {
+        let left = (segment.len() - offset) as u64;
+        if !is_length(length) || length > left || header.flags != 0 {
             return Err("no record begins here");
         }
         let Some(kind) = header.record_kind() else {
@@ -92,7 +115,8 @@ pub(super) struct Remains {
     pub(super) watermark: u64,
     /// The highest epoch of such a Group record.
     pub(super) epoch: u32,
-    /// Bytes up to the last one that is not zero.
+    /// Bytes up to the last one that is not zero. In a segment file that was used before, whose bytes are not, up to the
+    /// last one of a record that is in its place.
     pub(super) bytes: u64,
 }
 
@@ -101,29 +125,44 @@ impl Remains {
     pub(super) fn search(&mut self, geometry: Geometry, seed: Seed, segment: &[u8], position: u64) {
         let from = geometry.offset(position) as usize;
         let Some(end) = content_end(segment, from) else { return };
-        self.bytes += (end - from) as u64;
-        let last = end.min(segment.len().saturating_sub(GROUP_RECORD_BYTES as usize) + 1);
-        for offset in (from..last).step_by(RECORD_ALIGNMENT as usize) {
+        let used_before = SegmentHeader::is_used_before(segment);
+        let mut records_end = from;
+        for offset in (from..end).step_by(RECORD_ALIGNMENT as usize) {
             let header = RecordHeader::read(segment, offset);
-            if u64::from(header.length) != GROUP_RECORD_BYTES || header.record_kind() != Some(RecordKind::Group) {
+            let length = u64::from(header.length);
+            let is_group = length == GROUP_RECORD_BYTES && header.record_kind() == Some(RecordKind::Group);
+            // Records behind the end are of interest only where zeros do not tell how far they go.
+            if !(is_group || used_before && is_length(length) && header.record_kind().is_some()) {
                 continue;
             }
-            let record = &segment[offset..offset + GROUP_RECORD_BYTES as usize];
+            let Some(record) = segment.get(offset..offset + length as usize) else {
+                continue;
+            };
             let at = position + (offset - from) as u64;
             if !seed.matches(at, &header, record) {
                 continue;
             }
-            if let Some(stated) = group_statement(record).filter(|&stated| stated <= at) {
+            records_end = records_end.max(offset + record.len());
+            if let Some(stated) = group_statement(record).filter(|&stated| is_group && stated <= at) {
                 self.watermark = self.watermark.max(stated);
                 self.epoch = self.epoch.max(header.epoch);
             }
         }
+        self.bytes += (if used_before { records_end } else { end } - from) as u64;
+    }
+
+    /// Where the bytes of `segment` behind `position` end that would be taken for the journal's, as an offset; none if
+    /// there are none.
+    pub(super) fn end_of_content(geometry: Geometry, seed: Seed, segment: &[u8], position: u64) -> Option<u64> {
+        let mut remains = Self::default();
+        remains.search(geometry, seed, segment, position);
+        (remains.bytes > 0).then(|| geometry.offset(position) + remains.bytes)
     }
 }
 
 /// Where the bytes of `segment` behind `from` end that are not zero; none if all are. Goes forward: backward through a
 /// mapping, the kernel would look for pages to read ahead at every single one.
-pub(super) fn content_end(segment: &[u8], from: usize) -> Option<usize> {
+fn content_end(segment: &[u8], from: usize) -> Option<usize> {
     const PIECE_BYTES: usize = 4096;
     static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
     let mut last_piece = None;
@@ -139,7 +178,7 @@ pub(super) fn content_end(segment: &[u8], from: usize) -> Option<usize> {
     Some(start + last + 1)
 }
 
-const fn is_length(length: u64) -> bool {
+pub(super) const fn is_length(length: u64) -> bool {
     length >= RECORD_HEADER_BYTES && length <= RECORD_BYTES_MAX && length.is_multiple_of(RECORD_ALIGNMENT)
 }
 

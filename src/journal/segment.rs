@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -157,6 +158,15 @@ impl SegmentStore {
         segment_path(&self.directory, number)
     }
 
+    /// The error that `position` lies before the first segment there is.
+    pub(super) fn not_kept(&self, position: u64, first_segment: u64) -> JournalError {
+        JournalError::NotKept {
+            directory: self.directory.clone(),
+            position,
+            first_segment,
+        }
+    }
+
     /// Opens a segment for durable writes.
     pub(super) fn open_to_write(&self, number: u64) -> Result<SegmentFile, JournalError> {
         let path = self.path(number);
@@ -175,6 +185,11 @@ impl SegmentStore {
             number,
             mode: self.mode,
         })
+    }
+
+    /// Opens a segment for reading, past the page cache where writes go past it too.
+    pub(super) fn open_to_read(&self, number: u64) -> io::Result<File> {
+        self.open_flagged(&self.path(number), OpenOptions::new().read(true))
     }
 
     /// Makes segment `number`: its blocks really allocated and written once, with zeros, so that no later sync carries
@@ -204,16 +219,7 @@ impl SegmentStore {
         if free_bytes(&self.directory)? < self.geometry.segment_bytes {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(flags)
-            .open(path)?;
+        let file = self.open_flagged(path, OpenOptions::new().write(true).create(true).truncate(true))?;
         let bytes = self.geometry.segment_bytes;
         // SAFETY: a call on an open descriptor.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as i64) } != 0 {
@@ -233,15 +239,67 @@ impl SegmentStore {
                 std::thread::sleep(PIECE_PAUSE);
             }
         }
-        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch);
+        self.write_header(&file, number, false)
+    }
+
+    fn write_header(&self, file: &File, number: u64, used_before: bool) -> io::Result<()> {
+        let bytes = self.geometry.segment_bytes;
+        let header = SegmentHeader::new(self.journal_id, number, bytes, self.epoch, used_before);
         let block = MappedMemory::new(SEGMENT_HEADER_BYTES as usize, false)?;
         let header = bytemuck::bytes_of(&header);
         // SAFETY: the block is longer than the header and known to nobody else.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), block.as_ptr(), header.len());
-            write_all(&file, &[(block.as_ptr(), block.len())], 0)?;
+            write_all(file, &[(block.as_ptr(), block.len())], 0)?;
         }
         file.sync_all()
+    }
+
+    /// Makes segment `number` of the first segment there is, if that ends at or before `retained_from`: its blocks are
+    /// there and written, so that nothing needs to be allocated or made zeros. True if it did.
+    ///
+    /// The old segment is gone with its first new name; a crash in between leaves an unfinished segment, which the next
+    /// start removes.
+    pub(super) fn reuse_first(&self, number: u64, retained_from: u64) -> Result<bool, JournalError> {
+        let first = list(&self.directory)?.start;
+        if self.geometry.segment_start(first + 1) > retained_from.min(self.geometry.segment_start(number)) {
+            return Ok(false);
+        }
+        let path = self.path(number);
+        let unfinished = path.with_extension("seg.new");
+        let old = self.path(first);
+        match fs::rename(&old, &unfinished) {
+            Ok(()) => {}
+            // Retention has been faster.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(JournalError::system(&old, "use the segment again")(source)),
+        }
+        self.reuse(&unfinished, number)
+            .map_err(JournalError::system(&unfinished, "use the segment again"))?;
+        fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment"))?;
+        sync_directory(&self.directory)?;
+        Ok(true)
+    }
+
+    fn reuse(&self, path: &Path, number: u64) -> io::Result<()> {
+        let file = self.open_flagged(path, OpenOptions::new().write(true))?;
+        let length = file.metadata()?.len();
+        if length != self.geometry.segment_bytes {
+            return Err(io::Error::other(format!("it is {length} bytes long")));
+        }
+        // Whoever read it as a segment left pages in the cache, which direct writes would have to drop one by one.
+        // SAFETY: a call on an open descriptor. It is advice: where it is refused, writes are slower.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        self.write_header(&file, number, true)
+    }
+
+    /// Opens a file, past the page cache where writes go past it.
+    fn open_flagged(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        let flags = match self.mode {
+            WriteMode::Direct => libc::O_DIRECT,
+            WriteMode::Fdatasync => 0,
+        };
+        options.custom_flags(flags).open(path)
     }
 
     /// Reads a whole segment to `out`, past the page cache where writes go past it too.
@@ -250,14 +308,8 @@ impl SegmentStore {
     /// `out` has room for a segment, is aligned to a page, and nobody else uses it.
     pub(super) unsafe fn read_whole(&self, number: u64, out: *mut u8) -> Result<(), JournalError> {
         let path = self.path(number);
-        let flags = match self.mode {
-            WriteMode::Direct => libc::O_DIRECT,
-            WriteMode::Fdatasync => 0,
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&path)
+        let file = self
+            .open_to_read(number)
             .map_err(JournalError::system(&path, "open the segment"))?;
         let bytes = self.geometry.segment_bytes;
         let length = file
@@ -312,9 +364,11 @@ impl SegmentFile {
     }
 }
 
+/// Writes the parts one behind the other from `offset` on, however many calls that takes.
+///
 /// # Safety
 /// Each of at most two parts is an address and that many readable bytes that nobody writes to meanwhile.
-unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
+pub(super) unsafe fn write_all(file: &File, parts: &[(*mut u8, usize)], offset: u64) -> io::Result<()> {
     let whole: usize = parts.iter().map(|part| part.1).sum();
     let mut done = 0;
     while done < whole {
@@ -380,24 +434,35 @@ pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:012}.seg"))
 }
 
-/// The numbers of the segments in `directory`, which must be 0, 1, 2 and so on without a gap.
-pub(super) fn list(directory: &Path) -> Result<u64, JournalError> {
+/// True when `directory` holds a segment.
+pub(super) fn any(directory: &Path) -> bool {
+    let is_segment = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| number_of(&entry).is_some());
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(is_segment))
+}
+
+fn number_of(entry: &fs::DirEntry) -> Option<u64> {
+    let name = entry.file_name();
+    name.to_str()?.strip_suffix(".seg")?.parse().ok()
+}
+
+/// The numbers of the segments in `directory`, which must follow on each other without a gap. Older ones may have been
+/// archived and removed, so that the first need not be 0.
+pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
     let read = |source| JournalError::system(directory, "list the directory")(source);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory).map_err(read)? {
-        let name = entry.map_err(read)?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-        numbers.extend(number.and_then(|digits| digits.parse::<u64>().ok()));
+        numbers.extend(number_of(&entry.map_err(read)?));
     }
     numbers.sort_unstable();
-    for (expected, &number) in (0..).zip(&numbers) {
+    let first = numbers.first().copied().unwrap_or(0);
+    for (expected, &number) in (first..).zip(&numbers) {
         if number != expected {
             return Err(JournalError::SegmentMissing {
                 file: segment_path(directory, expected),
             });
         }
     }
-    Ok(numbers.len() as u64)
+    Ok(first..first + numbers.len() as u64)
 }
 
 /// Removes segments whose making a crash cut short.

@@ -1,7 +1,7 @@
 //! The live tail: the ring in memory, and those who read it in place or copy from it.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::layout::{Geometry, RECORD_HEADER_BYTES, RecordHeader};
 use super::positions::Positions;
@@ -29,7 +29,8 @@ pub struct Record<'a> {
 /// divide the ring, no record wraps.
 ///
 /// Who may touch what, by position: the appender alone writes, from `appended` on and never as far as `floor` + ring;
-/// everyone else reads, between `floor` and `appended` (the syncer) or `durable` (all others).
+/// everyone else reads, between `floor` and `appended` (the syncer) or `durable` (all others). A [`super::JournalReader`]
+/// copies from before `floor`, too, and looks afterwards whether `reclaimed` has passed what it copied.
 #[derive(Debug)]
 pub(super) struct Tail {
     memory: MappedMemory,
@@ -61,6 +62,36 @@ impl Tail {
     #[inline]
     pub(super) fn address(&self, position: u64) -> *mut u8 {
         address(&self.memory, position)
+    }
+}
+
+impl Tail {
+    /// Copies the durable bytes from `position` on to `out`, and returns true if they were held until the copy was made;
+    /// otherwise what is in `out` may be anything. Nobody is held up by it.
+    ///
+    /// # Safety
+    /// `out` is `bytes` long, aligned to 8 and the caller's alone; `position` and `bytes` are multiples of 8 and all of
+    /// it lies in one segment, before a value that was read of `durable`.
+    pub(super) unsafe fn copy_if_held(&self, position: u64, out: *mut u8, bytes: usize) -> bool {
+        if position < self.positions.reclaimed() {
+            return false;
+        }
+        let (from, out) = (self.address(position).cast::<u64>(), out.cast::<u64>());
+        for word in 0..bytes / size_of::<u64>() {
+            // SAFETY: inside the ring, which a segment divides, and inside `out`. `durable` was read with acquire, so the
+            // appender's first stores here happened before. It may store here again meanwhile, for the next lap; then
+            // what is loaded here is dropped below and never looked at. The load is atomic so that it is one load of 8
+            // bytes, which is neither repeated nor invented. (The appender's own stores are plain ones: a per-byte atomic
+            // copy, which would make the race a defined one by the letter too, Rust does not have yet.)
+            unsafe {
+                let loaded = (*from.add(word).cast::<AtomicU64>()).load(Ordering::Relaxed);
+                out.add(word).write(loaded);
+            }
+        }
+        // The appender gives up a lap's bytes in the order: `reclaimed` set, fence, stores (`Appender::refresh_limit`).
+        // Whoever has loaded one of those stores and then passes this fence sees that value of `reclaimed` or a later one.
+        fence(Ordering::Acquire);
+        position >= self.positions.reclaimed()
     }
 }
 
@@ -187,5 +218,78 @@ impl TailView {
             position >= reclaimed,
             "journal position {position} is not held any more (held from {reclaimed})"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    const RING_BYTES: u64 = 64 << 10;
+    const STEP_BYTES: u64 = 4 << 10;
+    const PIECE_BYTES: usize = 8 << 10;
+
+    /// Writes laps as the appender does; each word of the ring is its own journal position.
+    fn write_laps(tail: &Tail, over: &AtomicBool) {
+        let mut position = RING_BYTES;
+        while !over.load(Ordering::Acquire) {
+            let limit = position + STEP_BYTES;
+            tail.positions.set_reclaimed(limit - RING_BYTES);
+            fence(Ordering::SeqCst);
+            while position < limit {
+                // SAFETY: inside the ring; this thread alone writes, and has given up what it writes over.
+                unsafe { tail.address(position).cast::<u64>().write(position) };
+                position += size_of::<u64>() as u64;
+            }
+            tail.positions.set_appended(position);
+            tail.positions.set_durable(position);
+        }
+    }
+
+    #[test]
+    fn what_is_copied_is_what_was_there_or_is_not_handed_out() {
+        const OVERTAKEN_ENOUGH: u32 = 200;
+        let directory = tempfile::tempdir().unwrap();
+        let memory = MappedMemory::new(RING_BYTES as usize, false).unwrap();
+        for word in (0..RING_BYTES).step_by(size_of::<u64>()) {
+            // SAFETY: inside the ring, known to nobody else.
+            unsafe { address(&memory, word).cast::<u64>().write(word) };
+        }
+        let geometry = Geometry {
+            segment_bytes: RING_BYTES / 2,
+        };
+        let positions = Arc::new(Positions::new(RING_BYTES, u64::MAX, 0));
+        let lock = DirectoryLock::take(directory.path()).unwrap();
+        let tail = &Tail::new(memory, geometry, positions, lock);
+        let over = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(move || write_laps(tail, over));
+            let mut copy = vec![0_u64; PIECE_BYTES / size_of::<u64>()];
+            let (mut good, mut overtaken) = (0_u32, 0_u32);
+            while overtaken < OVERTAKEN_ENOUGH || good < OVERTAKEN_ENOUGH {
+                // What is given up next.
+                let position = tail.positions.reclaimed() + u64::from(good % 4) * STEP_BYTES / 2;
+                let bytes = (geometry.left_in_segment(position) as usize).min(PIECE_BYTES);
+                // SAFETY: `copy` is as long and this thread's own; the piece ends within a segment, before `durable`.
+                let held = unsafe { tail.copy_if_held(position, copy.as_mut_ptr().cast(), bytes) };
+                if !held {
+                    overtaken += 1;
+                    continue;
+                }
+                good += 1;
+                let words = copy[..bytes / size_of::<u64>()].iter();
+                let wrong = (position..)
+                    .step_by(size_of::<u64>())
+                    .zip(words)
+                    .find(|(at, word)| at != *word);
+                if let Some((at, word)) = wrong {
+                    over.store(true, Ordering::Release);
+                    panic!("position {at} read as {word}");
+                }
+            }
+            over.store(true, Ordering::Release);
+        });
     }
 }

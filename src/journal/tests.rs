@@ -4,6 +4,8 @@ mod after_a_crash;
 mod every_byte;
 mod live;
 mod model;
+mod reader;
+mod used_again;
 mod verified;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ pub(super) fn options(directory: &Path) -> JournalOptions {
         lock_memory: false,
         prepared_segments: 2,
         link_agents: 1,
+        start: None,
         gate: None,
     }
 }

@@ -21,7 +21,9 @@ pub struct Verification {
     pub segments: u64,
     /// Bytes of those files.
     pub file_bytes: u64,
-    /// Events that count.
+    /// The first event that is kept; 1 unless older segments were archived and removed.
+    pub first_event: u64,
+    /// The last event that counts: how many there ever were.
     pub events: u64,
     /// The journal position where what counts ends; at damage, where that begins.
     pub end: u64,
@@ -33,7 +35,8 @@ pub struct Verification {
     pub watermark: u64,
     /// Bytes behind the end up to the last one that is not zero: what a start of the switch would cut.
     pub bytes_behind: u64,
-    /// [`JournalError::Damaged`], where a record at the end had been durable.
+    /// [`JournalError::Damaged`], where a record at the end had been durable; [`JournalError::NotKept`], where the running
+    /// switch removed a segment before it was read.
     pub damage: Option<JournalError>,
 }
 
@@ -55,11 +58,12 @@ impl JournalFiles {
     #[must_use]
     pub fn verify(&self, threads: NonZeroUsize, progress: &(dyn Fn(u64) + Sync)) -> Verification {
         let geometry = self.geometry();
-        let count = self.segment_count();
-        let found = over_segments(0..count, threads, progress, |number| self.check_alone(number));
+        let numbers = self.segment_numbers();
+        let found = over_segments(numbers.clone(), threads, progress, |number| self.check_alone(number));
         let mut scan = self.new_scan();
+        let first_event = scan.next_event;
         let mut bad = None;
-        for (number, alone) in (0..).zip(&found) {
+        for (number, alone) in (numbers.start..).zip(&found) {
             if alone.whole && alone.first_event == scan.next_event && alone.first_epoch >= scan.epoch {
                 let watermark = scan.watermark.max(alone.scan.watermark);
                 scan = alone.scan.clone();
@@ -73,7 +77,7 @@ impl JournalFiles {
         }
         let first = geometry.segment_of(scan.position);
         let remains = if bad.is_some() {
-            over_segments(first..count, threads, &|_| {}, |number| {
+            over_segments(first..numbers.end, threads, &|_| {}, |number| {
                 self.remains(number, scan.position)
             })
         } else {
@@ -85,8 +89,9 @@ impl JournalFiles {
             .max()
             .unwrap_or(0);
         Verification {
-            segments: count,
-            file_bytes: count * geometry.segment_bytes,
+            segments: self.segment_count(),
+            file_bytes: self.segment_count() * geometry.segment_bytes,
+            first_event,
             events: scan.next_event - 1,
             end: scan.position,
             last_time: scan.last_time,
@@ -124,7 +129,11 @@ impl JournalFiles {
         stated_behind: u64,
         reason: &'static str,
     ) -> Option<JournalError> {
-        let segment = self.segment(self.geometry().segment_of(scan.position))?;
+        let number = self.geometry().segment_of(scan.position);
+        if let Some(gone) = self.gone(number) {
+            return Some(gone);
+        }
+        let segment = self.segment(number)?;
         if scan.clone().step(segment).is_ok() {
             return None;
         }

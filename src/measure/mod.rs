@@ -1,8 +1,10 @@
 //! Benchmarks and the report.
 
+pub mod append;
 pub mod audit_run;
 pub mod bench;
 pub mod idle;
+pub mod journal_run;
 pub mod limits;
 pub mod machine;
 pub mod primitives;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::SwitchError;
 use crate::clearing::{Engine, Event, LedgerSnapshot, StateHash};
 use crate::domain::SchemeTerms;
-use crate::journal::{JournalError, JournalFiles, Record};
+use crate::journal::{JournalError, JournalFiles, JournalStart, Record};
 use crate::wire::RecordKind;
 
 /// The ledger that a journal gives.
@@ -109,7 +109,7 @@ fn read_ahead<'files>(
     empty: Receiver<Vec<Record<'files>>>,
 ) -> Result<(), JournalError> {
     let mut records = files
-        .records()
+        .records_from(&JournalStart::BEGINNING)?
         .take_while(|record| !matches!((record, until), (Ok(record), Some(until)) if record.number > until));
     loop {
         let mut batch = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH_EVENTS));

@@ -112,6 +112,7 @@ impl Stages {
             lock_memory: profile.journal.lock_memory,
             prepared_segments: profile.journal.prepared_segments,
             link_agents: usize::from(profile.link_agents),
+            start: None,
             gate: options.gate,
         };
         let (mut journal, engine) = open_journal(journal_options, directory, profile.payments_expected)?;
@@ -537,6 +538,7 @@ mod tests {
             lock_memory: false,
             prepared_segments: 1,
             link_agents: 1,
+            start: None,
             gate: None,
         };
         let mut journal = Journal::create(options).unwrap();

@@ -182,7 +182,7 @@ fn a_journal_of_another_release_is_refused_by_what_wrote_it() {
     with_a_journal(&installation);
     let path = installation.path("data/journal/000000000000.seg");
     let file = fs::File::options().read(true).write(true).open(&path).unwrap();
-    let mut header = [0; 56];
+    let mut header = [0; 60];
     file.read_exact_at(&mut header, 0).unwrap();
     let version = u32::from_le_bytes(header[8..12].try_into().unwrap());
     for (other, sentence) in [
@@ -191,8 +191,8 @@ fn a_journal_of_another_release_is_refused_by_what_wrote_it() {
     ] {
         let mut foreign = header;
         foreign[8..12].copy_from_slice(&other.to_le_bytes());
-        let crc = crc32c::crc32c(&foreign[..52]);
-        foreign[52..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c(&foreign[..56]);
+        foreign[56..].copy_from_slice(&crc.to_le_bytes());
         file.write_all_at(&foreign, 0).unwrap();
         let told = is_refused(&installation, &mut installation.command());
         assert!(

@@ -349,3 +349,20 @@ fn a_journal_whose_last_segment_is_exactly_full_opens_and_goes_on_in_the_next() 
     journal.syncer.sync().unwrap();
     assert_eq!(journal.reader.next().map(|record| record.number), Some(number + 1));
 }
+
+#[test]
+fn a_journal_without_its_superblock_opens_as_it_did_and_may_remove_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    run(directory.path(), &[60; 8]);
+    let path = directory.path().join("superblock");
+    for destroyed in [Vec::new(), vec![0xA5; 8_192], vec![0; 100]] {
+        fs::write(&path, destroyed).unwrap();
+        let journal = Journal::open(options(directory.path())).unwrap();
+        assert_eq!((journal.recovery.last_event, journal.recovery.cut_bytes), (480, 0));
+        assert_eq!(journal.superblock.facts().snapshots, [None, None]);
+        assert_eq!(journal.positions.retained_from(), 0);
+    }
+    fs::remove_file(&path).unwrap();
+    run(directory.path(), &[5]);
+    assert_eq!(numbers_in_files(directory.path()).len(), 485);
+}

@@ -96,7 +96,7 @@ fn what_one_write_made_durable_is_stated_by_the_very_next_one() {
     verdicts.send(Ok(())).unwrap();
     syncer.sync().unwrap();
     let (appender, reader) = (journal.appender, journal.reader);
-    drop((syncer, appender, reader, journal.view, journal.preparer));
+    drop((syncer, appender, reader, journal.view, journal.source, journal.preparer));
     // Had the second write not stated it, damage to the first would pass for a torn end.
     let file = directory.path().join("000000000000.seg");
     let mut bytes = std::fs::read(&file).unwrap();
@@ -386,7 +386,7 @@ fn four_threads_pass_every_event_on_over_many_laps() {
 }
 
 /// Says that the reader has ended, well or by a panic, so that a failing test ends.
-struct SetOnDrop<'a>(&'a AtomicBool);
+pub(super) struct SetOnDrop<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
