@@ -35,6 +35,8 @@ pub enum ScheduleClass {
     Nice = 1,
     /// `SCHED_FIFO`.
     Fifo = 2,
+    /// The default class at nice 19: what the others leave.
+    Low = 3,
 }
 
 impl ScheduleClass {
@@ -45,12 +47,18 @@ impl ScheduleClass {
             Self::Normal => "normal",
             Self::Nice => "nice",
             Self::Fifo => "fifo",
+            Self::Low => "low",
         }
     }
 
     /// Moves the calling thread to the best class it may have, at most this one, and says which that is.
     #[must_use]
     pub fn apply_to_current_thread(self) -> Self {
+        if self == Self::Low {
+            // SAFETY: no memory is involved; on Linux PRIO_PROCESS with 0 is the calling thread.
+            let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0;
+            return if lowered { Self::Low } else { Self::Normal };
+        }
         if self == Self::Fifo {
             let parameter = libc::sched_param { sched_priority: 10 };
             // SAFETY: `parameter` lives across the call; pid 0 is the calling thread.
@@ -119,6 +127,7 @@ impl AgentThread {
     #[must_use]
     pub fn class(&self) -> ScheduleClass {
         match self.class.load(Ordering::Acquire) {
+            3 => ScheduleClass::Low,
             2 => ScheduleClass::Fifo,
             1 => ScheduleClass::Nice,
             _ => ScheduleClass::Normal,

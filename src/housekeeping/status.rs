@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+use super::archivist::ArchivistView;
 use super::lists::success_json;
 use crate::agent::IntakeGate;
 use crate::clearing::{ExceptionItem, Figures, InDoubtSnapshot, LedgerSnapshot};
@@ -53,6 +54,8 @@ pub struct StatusSource {
     pub dispatch: Arc<DispatchCounters>,
     /// The journal's.
     pub positions: Arc<Positions>,
+    /// What the archivist has come to.
+    pub archivist: ArchivistView,
     /// Wall clock − switch clock, nanoseconds, is asked here.
     pub clock: crate::agent::SwitchClock,
 }
@@ -102,6 +105,8 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
             "bytes_synced": positions.synced_bytes(),
             "syncs": positions.syncs(),
         },
+        "chain": source.archivist.chain_json(),
+        "archive": source.archivist.archive_json(),
         "requests": count(|c| &c.requests),
         "replies": count(|c| &c.replies),
         "refused_at_door": count(|c| &c.refused_at_door),

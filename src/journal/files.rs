@@ -156,6 +156,10 @@ impl JournalFiles {
         records.position()
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A scan that stands at the first record that is kept.
     pub(super) fn new_scan(&self) -> Scan {
         let seed = Seed::new(self.journal_id);

@@ -17,16 +17,24 @@
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
 
 mod appender;
+mod archive;
+mod chain;
+mod chain_check;
+mod chain_writer;
 mod checksum;
+mod digest;
 mod error;
 mod files;
 mod layout;
+mod manifest;
 mod options;
 mod place;
 mod positions;
 mod preparer;
 mod reader;
 mod recovery;
+mod restore;
+mod retired;
 mod scan;
 mod segment;
 mod statistics;
@@ -38,15 +46,23 @@ mod tests;
 mod verify;
 
 pub use appender::Appender;
+pub use archive::{Adding, Archive, ArchiveError, ArchiveStep, Checking};
+pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
+pub use chain_check::ChainVerdict;
+pub use chain_writer::ChainWriter;
+pub use digest::{ChainEntry, SegmentFacts, WindowMark};
 pub use error::{Full, JournalError};
 pub use files::{JournalFiles, Records, Walk, WalkEnd, Walked};
 pub use layout::{
     BLOCK_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
+pub use manifest::Manifest;
 pub use options::{JournalFacts, JournalOptions, JournalStart, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
 pub use preparer::Preparer;
 pub use reader::{JournalReader, JournalSource};
+pub use restore::Restored;
+pub use retired::SealedSegments;
 pub use statistics::{KindFigures, Statistics};
 pub use superblock::{Superblock, SuperblockFacts, superblock_facts};
 pub use syncer::Syncer;

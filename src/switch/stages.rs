@@ -20,7 +20,9 @@ use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
 use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId};
 use crate::housekeeping::{Desk, Housekeeping, HousekeepingParts, SnapshotDesk, Wishes};
 use crate::io::{BufferShare, Driver, DriverOptions};
-use crate::journal::{Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, SyncMode, WriteGate};
+use crate::journal::{
+    Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, Superblock, SyncMode, WriteGate,
+};
 use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
 use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
@@ -65,6 +67,8 @@ pub struct Stages {
     pub pulse: Arc<LedgerPulse>,
     /// The journal's positions.
     pub positions: Arc<Positions>,
+    /// Where the journal's snapshots are, and from where on it is kept.
+    pub superblock: Arc<Superblock>,
     /// Where clearing is asked for snapshots.
     pub desk: Desk,
     /// Operators' wishes.
@@ -328,6 +332,7 @@ impl Stages {
             gate,
             pulse,
             positions: journal.positions,
+            superblock: journal.superblock,
             desk,
             wishes,
             last,
