@@ -14,6 +14,7 @@
 //! Who has lost both reads more than he would have to, and may remove no segment before two snapshots are known again.
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -181,6 +182,10 @@ impl Superblock {
             .custom_flags(flags)
             .open(&path)
             .map_err(JournalError::system(&path, "open the superblock"))?;
+        // Room for both copies is taken at once: a start on a full disk must find it. Where it can't be asked for, or there
+        // is none for a file that was made without, the write says so.
+        // SAFETY: a call on an open descriptor.
+        let _tried = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, (COPIES * BLOCK_BYTES) as i64) };
         let superblock = Self {
             path,
             mode,
