@@ -357,8 +357,8 @@ fn a_switch_archives_behind_its_live_journal_and_removes_nothing_that_a_start_ma
     let archive = data.path().join("archive");
     let settings = fs::read_to_string(data.path().join("clearway.toml")).unwrap();
     let settings = settings.replace(text(EVENING.path()), text(data.path())).replace(
-        "[archive]\nlevel = 3\n",
-        "[archive]\ndirectory = \"archive\"\nlevel = 3\njournal_keep_mib = 1\n",
+        "[archive]\nlevel = 1\n",
+        "[archive]\ndirectory = \"archive\"\nlevel = 1\njournal_keep_mib = 1\n",
     );
     fs::write(data.path().join("clearway.toml"), settings).unwrap();
     let sealed = archived(EVENING.path()).1["segments"].as_u64().unwrap();
