@@ -199,8 +199,13 @@ impl Archivist {
             Ok(done) => return done,
             Err(failure) => failure,
         };
-        tracing::error!("the journal's chain goes on no more: {failure}");
-        self.parts.view.lock().chain_fault = Some(failure.to_string());
+        let text = failure.to_string();
+        let mut report = self.parts.view.lock();
+        if report.chain_fault.as_ref() != Some(&text) {
+            tracing::error!("the journal's chain does not go on: {text}; nothing is archived or removed meanwhile");
+            report.chain_fault = Some(text);
+        }
+        drop(report);
         self.chaining = match failure {
             ChainFailure::Finding(_) => Chaining::Broken,
             ChainFailure::Journal(_) | ChainFailure::System { .. } => {
