@@ -225,7 +225,21 @@ fn history_rewritten_with_right_checksums_is_found_by_the_chain_and_a_chain_made
         said.contains("history was rewritten") && said.contains(text(&file)),
         "{said}"
     );
-    assert!(said.contains("between the beginning and that of event"), "{said}");
+    let windows = stdout(&clearway(&["journal", "dump", text(EVENING.path()), "--kind", "window"]).code(0));
+    let windows = windows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let checkpoints = windows
+        .filter(|window| window["action"] != "open")
+        .map(|window| window["event"].as_u64());
+    let (before, after): (Vec<_>, Vec<_>) = checkpoints.partition(|&checkpoint| checkpoint < event["event"].as_u64());
+    if let Some(Some(last)) = before.last() {
+        assert!(
+            said.contains(&format!("between the checkpoint of event {last} ")),
+            "{last}: {said}"
+        );
+    }
+    if let Some(Some(first)) = after.first() {
+        assert!(said.contains(&format!("and that of event {first}")), "{first}: {said}");
+    }
     let refused = clearway(&[
         "journal",
         "archive",
