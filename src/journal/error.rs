@@ -84,7 +84,11 @@ pub enum JournalError {
         bytes: u64,
     },
     /// A durable write failed. What it carried is not durable and never will be in this run.
-    #[error("{}: a durable write of {bytes} bytes failed and is not tried again: {source}", .file.display())]
+    #[error(
+        "{}: a durable write of {bytes} bytes failed and is not tried again: {source}; look into the kernel's log, and start \
+         again when the disk is sound: what was acknowledged is there",
+        .file.display()
+    )]
     WriteFailed {
         /// The segment file.
         file: PathBuf,

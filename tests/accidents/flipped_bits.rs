@@ -17,17 +17,17 @@ use crate::support::directory;
 
 const RECORD_HEADER_BYTES: u64 = 32;
 
-/// Where a record of each kind begins, all below the last Group record's statement; the second of each kind, where there
+/// Where a record of each kind begins, all below what a Group record states as durable; the second of each kind, where there
 /// are two, since the first ones stand at the very beginning.
 fn records(journal: &Path) -> BTreeMap<RecordKind, u64> {
     let files = JournalFiles::open(journal).unwrap();
     let (mut found, mut seen) = (BTreeMap::new(), BTreeMap::<RecordKind, u64>::new());
-    let mut last_group = 0;
+    let mut stated = 0;
     for walked in files.walk() {
         let record = walked.unwrap().record;
         let begins = record.position - RECORD_HEADER_BYTES;
         if record.kind == RecordKind::Group {
-            last_group = begins;
+            stated = stated.max(u64::from_le_bytes(record.payload[..8].try_into().unwrap()));
         }
         let count = seen.entry(record.kind).or_default();
         *count += 1;
@@ -35,7 +35,7 @@ fn records(journal: &Path) -> BTreeMap<RecordKind, u64> {
             found.insert(record.kind, begins);
         }
     }
-    found.retain(|_, begins| *begins < last_group);
+    found.retain(|_, begins| *begins < stated);
     found
 }
 

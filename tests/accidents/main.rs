@@ -7,6 +7,7 @@ mod support;
 mod books;
 mod disk_full;
 mod disk_refuses;
+mod first_start;
 mod flipped_bits;
 mod hostile_peers;
 mod kills;

@@ -24,14 +24,15 @@ fn segments(journal: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     segments.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// Where the journal ends, what its last Group record states as durable, and how long a segment is.
+/// Where the journal ends, what its Group records state as durable, and how long a segment is.
 fn facts(journal: &Path) -> (u64, u64, u64) {
     let files = JournalFiles::open(journal).unwrap();
     let (mut walk, mut stated) = (files.walk(), 0);
     for walked in walk.by_ref() {
         let record = walked.unwrap().record;
         if record.kind == RecordKind::Group {
-            stated = u64::from_le_bytes(record.payload[..8].try_into().unwrap());
+            // A write may carry several; but for its first one they state what was durable when they were appended.
+            stated = stated.max(u64::from_le_bytes(record.payload[..8].try_into().unwrap()));
         }
     }
     (walk.position(), stated, files.segment_bytes())
