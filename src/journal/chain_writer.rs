@@ -55,15 +55,6 @@ impl ChainWriter {
             before: None,
         };
         let (file, chain) = ChainFile::open(directory, start)?;
-        if chain.end() < start.position {
-            return Err(ChainError::Short {
-                end_name: "beginning is",
-                end: start.position,
-                chained: chain.end(),
-                what: "segments were removed before they were chained",
-            }
-            .into());
-        }
         let number = geometry.segment_of(chain.end());
         Ok(Self {
             directory: directory.to_owned(),
