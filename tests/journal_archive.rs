@@ -225,7 +225,21 @@ fn history_rewritten_with_right_checksums_is_found_by_the_chain_and_a_chain_made
         said.contains("history was rewritten") && said.contains(text(&file)),
         "{said}"
     );
-    assert!(said.contains("between the beginning and that of event"), "{said}");
+    let windows = stdout(&clearway(&["journal", "dump", text(EVENING.path()), "--kind", "window"]).code(0));
+    let windows = windows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let checkpoints = windows
+        .filter(|window| window["action"] != "open")
+        .map(|window| window["event"].as_u64());
+    let (before, after): (Vec<_>, Vec<_>) = checkpoints.partition(|&checkpoint| checkpoint < event["event"].as_u64());
+    if let Some(Some(last)) = before.last() {
+        assert!(
+            said.contains(&format!("between the checkpoint of event {last} ")),
+            "{last}: {said}"
+        );
+    }
+    if let Some(Some(first)) = after.first() {
+        assert!(said.contains(&format!("and that of event {first}")), "{first}: {said}");
+    }
     let refused = clearway(&[
         "journal",
         "archive",
@@ -357,8 +371,8 @@ fn a_switch_archives_behind_its_live_journal_and_removes_nothing_that_a_start_ma
     let archive = data.path().join("archive");
     let settings = fs::read_to_string(data.path().join("clearway.toml")).unwrap();
     let settings = settings.replace(text(EVENING.path()), text(data.path())).replace(
-        "[archive]\nlevel = 3\n",
-        "[archive]\ndirectory = \"archive\"\nlevel = 3\njournal_keep_mib = 1\n",
+        "[archive]\nlevel = 1\n",
+        "[archive]\ndirectory = \"archive\"\nlevel = 1\njournal_keep_mib = 1\n",
     );
     fs::write(data.path().join("clearway.toml"), settings).unwrap();
     let sealed = archived(EVENING.path()).1["segments"].as_u64().unwrap();

@@ -119,7 +119,7 @@ pub(super) struct ArchiveArgs {
     #[arg(long, value_name = "ARCHIVE")]
     to: PathBuf,
     /// zstd's level
-    #[arg(long, value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
     /// Write the result as JSON to this file, `-` for stdout
     #[arg(long, value_name = "FILE")]

@@ -99,7 +99,7 @@ impl Default for ArchiveSettings {
     fn default() -> Self {
         Self {
             directory: None,
-            level: 3,
+            level: 1,
             journal_keep_mib: None,
         }
     }

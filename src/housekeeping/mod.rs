@@ -1,6 +1,7 @@
-//! The cold thread: segments ahead, windows by schedule, and what operators ask through the admin socket.
+//! The cold threads: segments ahead, windows by schedule, what operators ask through the admin socket; and the archivist,
+//! who chains the journal, archives it and says which segments may go.
 //!
-//! No other stage ever waits for it.
+//! No other stage ever waits for them.
 
 mod admin;
 mod agent;

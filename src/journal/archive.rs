@@ -15,9 +15,9 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
-use thiserror::Error;
 
-use super::chain::{Chain, ChainFailure, ChainLink, ChainStart};
+use super::archive_error::ArchiveError;
+use super::chain::{Chain, ChainLink, ChainStart};
 use super::chain_writer::{PIECE_BYTES, SegmentReader};
 use super::digest::{ChainEntry, SegmentDigest};
 use super::error::JournalError;
@@ -25,93 +25,6 @@ use super::files::header_of;
 use super::layout::{Geometry, SegmentHeader};
 use super::manifest::{Manifest, manifest_path};
 use super::segment::{DirectoryLock, segment_path};
-
-/// What can go wrong with an archive.
-#[derive(Debug, Error)]
-pub enum ArchiveError {
-    /// The journal can't be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The chain can't be read, or is not what was written.
-    #[error(transparent)]
-    Chain(#[from] ChainFailure),
-    /// A manifest is not what was written.
-    #[error("{}: the manifest can't be used: {reason}; restore it from a copy of the archive", .file.display())]
-    Manifest {
-        /// The manifest.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A compressed segment is not what was written.
-    #[error("{}: {reason}; restore it from a copy of the archive", .file.display())]
-    Damaged {
-        /// The compressed segment.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The segment is not what it was when it was chained.
-    #[error("{}: the segment is not what it was when it was chained, and is not archived: `clearway journal verify` tells more", .file.display())]
-    Rewritten {
-        /// The segment.
-        file: PathBuf,
-    },
-    /// A segment is neither here nor there.
-    #[error("{}: segment {segment} is missing: {reason}", .directory.display())]
-    Missing {
-        /// The archive or journal.
-        directory: PathBuf,
-        /// Which.
-        segment: u64,
-        /// Why it should be there.
-        reason: &'static str,
-    },
-    /// The archive is another journal's.
-    #[error("{}: the archive is of another journal, or of segments of another length", .directory.display())]
-    Foreign {
-        /// The archive.
-        directory: PathBuf,
-    },
-    /// Another process has it.
-    #[error("{}: another switch or command adds to this archive (its lock is held); let it end first", .directory.display())]
-    InUse {
-        /// The archive.
-        directory: PathBuf,
-    },
-    /// A file that is to be restored is there, and is another.
-    #[error("{}: the file is there already and is not what the archive has; restore to another place", .file.display())]
-    Other {
-        /// The file.
-        file: PathBuf,
-    },
-    /// There is none.
-    #[error("{}: there is no archive here (no file NNNNNNNNNNNN.toml)", .directory.display())]
-    Absent {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// The system refused something.
-    #[error("{}: cannot {action}: {source}", .file.display())]
-    System {
-        /// The file or directory.
-        file: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl ArchiveError {
-    pub(super) fn system(file: &Path, action: &'static str) -> impl Fn(io::Error) -> Self {
-        move |source| Self::System {
-            file: file.to_owned(),
-            action,
-            source,
-        }
-    }
-}
 
 /// An archive's directory, and which segments it has.
 #[derive(Debug)]

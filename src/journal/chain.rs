@@ -29,6 +29,8 @@ use crate::wire::WindowAction;
 
 /// The file's name.
 const FILE_NAME: &str = "chain";
+/// What a crash takes or leaves as a whole.
+const SECTOR_BYTES: usize = 512;
 const FIRST_WORDS: &str = "clearway-chain 1";
 const START_CONTEXT: &str = "clearway 2026 journal chain start";
 const LINK_CONTEXT: &str = "clearway 2026 journal chain link";
@@ -288,8 +290,8 @@ impl Chain {
         hasher.finalize()
     }
 
-    /// Reads the chain that stands in `directory`, every link held against the one before; none if there is no file. A
-    /// torn last line is left out.
+    /// Reads the chain that stands in `directory`, every link held against the one before; none if there is no file, or
+    /// only a torn first line. A torn last line is left out.
     ///
     /// # Errors
     /// The file can't be read, or a line is not what was written.
@@ -305,26 +307,50 @@ impl Chain {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ChainFailure::system(&path)(error)),
         };
-        // A line without its end was torn, whatever it says; zeros were never written. So is a file without a first line.
+        // A line without its end was torn, whatever it says; zeros were never written.
         let written = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-        let whole = bytes[..written]
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |last| last + 1);
-        let text = String::from_utf8_lossy(&bytes[..whole]);
-        let mut lines = text.lines();
-        let Some(first) = lines.next() else { return Ok(None) };
+        let (written, behind) = bytes.split_at(written);
+        let whole = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let text = String::from_utf8_lossy(&written[..whole]);
         let fault = |line: u64, reason| ChainError::Line {
             file: path.clone(),
             line,
             reason,
         };
+        let mut lines = text.lines();
+        let Some(first) = lines.next() else {
+            // The first line is flushed before there is a second: where it is torn nothing lies behind.
+            if behind.contains(&b'\n') {
+                return Err(fault(1, "there are zeros in it, and lines behind").into());
+            }
+            return Ok(None);
+        };
         let start = ChainStart::parse(first).ok_or_else(|| fault(1, "a chain does not begin like this"))?;
         let mut chain = Self::new(start);
-        for (number, line) in (2..).zip(lines) {
-            chain.push_line(line).map_err(|reason| fault(number, reason))?;
+        let mut next = 2;
+        for line in lines {
+            chain.push_line(line).map_err(|reason| fault(next, reason))?;
+            next += 1;
+        }
+        if !chain.may_be_torn(written.len(), behind) {
+            return Err(fault(next, "there are zeros in it, and what lies behind had been flushed after it").into());
         }
         Ok(Some((chain, whole as u64)))
+    }
+
+    /// True when a crash may have left the file like this: the chain's lines up to byte `at`, then `behind`, which begins
+    /// with zeros if it is not empty. A crash leaves them up to the file's end, or up to a sector's; and each segment's
+    /// links are flushed before the next one's are written, so that of those none lies behind.
+    fn may_be_torn(&self, at: usize, behind: &[u8]) -> bool {
+        let Some(zeros) = behind.iter().position(|&byte| byte != 0) else {
+            return true;
+        };
+        let later = (self.end() / self.start.segment_bytes + 1) * self.start.segment_bytes;
+        let text = String::from_utf8_lossy(&behind[zeros..]);
+        let mut links = text
+            .split(['\n', '\0'])
+            .filter_map(|line| parse_line(line, self.start.segment_bytes));
+        (at + zeros).is_multiple_of(SECTOR_BYTES) && links.all(|(entry, _)| entry.from < later)
     }
 
     /// Adds the link that `line` says, if it is the one that its content makes.
@@ -430,10 +456,26 @@ pub(super) struct ChainFile {
 }
 
 impl ChainFile {
-    /// Opens the chain in `directory`, or begins one, and cuts a torn line.
+    /// Opens the chain in `directory`, or begins one with `start`, where the journal's oldest segment begins, and cuts a
+    /// torn line. Nothing is cut from a file that is not this journal's or in which something is wrong.
     pub(super) fn open(directory: &Path, start: ChainStart) -> Result<(Self, Chain), ChainFailure> {
         let path = directory.join(FILE_NAME);
         let read = Chain::read_with_length(directory)?;
+        if let Some((chain, _)) = &read {
+            let same = (chain.start.journal_id, chain.start.segment_bytes) == (start.journal_id, start.segment_bytes);
+            if !same {
+                return Err(ChainError::Foreign { file: path }.into());
+            }
+            if chain.end() < start.position {
+                return Err(ChainError::Short {
+                    end_name: "beginning is",
+                    end: start.position,
+                    chained: chain.end(),
+                    what: "segments were removed before they were chained",
+                }
+                .into());
+            }
+        }
         let system = ChainFailure::system(&path);
         let mut file = OpenOptions::new()
             .append(true)
@@ -441,10 +483,6 @@ impl ChainFile {
             .open(&path)
             .map_err(&system)?;
         let chain = if let Some((chain, length)) = read {
-            let same = (chain.start.journal_id, chain.start.segment_bytes) == (start.journal_id, start.segment_bytes);
-            if !same {
-                return Err(ChainError::Foreign { file: path.clone() }.into());
-            }
             file.set_len(length).map_err(&system)?;
             chain
         } else {

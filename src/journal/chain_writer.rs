@@ -29,7 +29,8 @@ pub struct ChainWriter {
     geometry: Geometry,
     file: ChainFile,
     chain: Chain,
-    segment: SegmentReader,
+    /// Opened when it has something to be read: the next one may not be made yet.
+    segment: Option<SegmentReader>,
     digest: SegmentDigest,
     /// Links of this segment that the file has already.
     known: VecDeque<ChainLink>,
@@ -54,15 +55,6 @@ impl ChainWriter {
             before: None,
         };
         let (file, chain) = ChainFile::open(directory, start)?;
-        if chain.end() < start.position {
-            return Err(ChainError::Short {
-                end_name: "beginning is",
-                end: start.position,
-                chained: chain.end(),
-                what: "segments were removed before they were chained",
-            }
-            .into());
-        }
         let number = geometry.segment_of(chain.end());
         Ok(Self {
             directory: directory.to_owned(),
@@ -70,7 +62,7 @@ impl ChainWriter {
             known: chain.of_segment(number).1.iter().copied().collect(),
             file,
             chain,
-            segment: SegmentReader::open(directory, number)?,
+            segment: None,
             digest: SegmentDigest::new(geometry, number),
             flushed: Instant::now(),
             unflushed: false,
@@ -113,7 +105,11 @@ impl ChainWriter {
             return self.flush_when_due();
         }
         let mut found = Vec::new();
-        let bytes = self.segment.read(self.geometry.offset(from), to - from)?;
+        let segment = match &mut self.segment {
+            Some(segment) => segment,
+            none => none.insert(SegmentReader::open(&self.directory, number)?),
+        };
+        let bytes = segment.read(self.geometry.offset(from), to - from)?;
         self.digest
             .take(bytes, &mut found)
             .map_err(|reason| JournalError::SegmentForeign {
@@ -140,7 +136,7 @@ impl ChainWriter {
             self.unflushed = !flush;
         }
         if ends_segment {
-            self.segment = SegmentReader::open(&self.directory, number + 1)?;
+            self.segment = None;
             self.digest = SegmentDigest::new(self.geometry, number + 1);
         }
         self.flush_when_due()?;

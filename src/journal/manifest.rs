@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use blake3::Hash;
 use serde::{Deserialize, Serialize};
 
-use super::archive::ArchiveError;
+use super::archive_error::ArchiveError;
 use super::chain::{Chain, ChainLink, ChainStart, hex};
 use super::digest::SegmentFacts;
 use crate::domain::UtcNanos;

@@ -18,6 +18,7 @@
 
 mod appender;
 mod archive;
+mod archive_error;
 mod chain;
 mod chain_check;
 mod chain_writer;
@@ -46,7 +47,8 @@ mod tests;
 mod verify;
 
 pub use appender::Appender;
-pub use archive::{Adding, Archive, ArchiveError, ArchiveStep, Checking};
+pub use archive::{Adding, Archive, ArchiveStep, Checking};
+pub use archive_error::ArchiveError;
 pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
 pub use chain_check::ChainVerdict;
 pub use chain_writer::ChainWriter;

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use blake3::Hasher;
 
-use super::archive::{Archive, ArchiveError};
+use super::archive::Archive;
+use super::archive_error::ArchiveError;
 use super::chain::{Chain, ChainStart, write_new};
 use super::manifest::Manifest;
 use super::segment::{list, segment_path, sync_directory};

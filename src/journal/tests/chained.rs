@@ -232,6 +232,57 @@ fn a_chain_file_torn_at_any_byte_grows_back_to_what_it_was() {
 }
 
 #[test]
+fn zeros_in_the_middle_of_the_chain_file_are_refused_and_nothing_of_it_is_touched() {
+    let place = tempfile::tempdir().unwrap();
+    chained(place.path(), 900);
+    let path = place.path().join("chain");
+    let whole = fs::read(&path).unwrap();
+    let links = Chain::read(place.path()).unwrap().unwrap();
+    let last_segment = links.of_segment(links.end() / SEGMENT_BYTES).1.len();
+    let flushed: usize = whole
+        .split_inclusive(|&byte| byte == b'\n')
+        .take(1 + links.links().len() - last_segment)
+        .map(<[u8]>::len)
+        .sum();
+    assert!(flushed > 2_048, "{flushed}");
+    // One byte anywhere, and whole sectors of what had been flushed a segment before.
+    let bytes = (0..flushed - 512).step_by(61).map(|at| (at, at + 1));
+    let sectors = (0..flushed / 512 - 2).map(|at| (at * 512, (at + 1) * 512));
+    for (from, to) in bytes.chain(sectors) {
+        let mut harmed = whole.clone();
+        harmed[from..to].fill(0);
+        fs::write(&path, &harmed).unwrap();
+        let named = 1 + whole[..from].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        for refused in [Chain::read(place.path()).map(drop), ChainWriter::open(place.path()).map(drop)] {
+            assert!(
+                matches!(&refused, Err(ChainFailure::Finding(ChainError::Line { line, .. })) if *line == named),
+                "zeros from {from} to {to}: {refused:?}"
+            );
+        }
+        assert!(fs::read(&path).unwrap() == harmed, "zeros from {from} to {to}");
+    }
+}
+
+#[test]
+fn a_chain_that_ends_before_the_journal_begins_is_refused_and_not_cut() {
+    let place = tempfile::tempdir().unwrap();
+    chained(place.path(), 900);
+    let path = place.path().join("chain");
+    let whole = fs::read(&path).unwrap();
+    let torn = &whole[..whole.len() / 8];
+    fs::write(&path, torn).unwrap();
+    for number in 0..2 {
+        fs::remove_file(segment::segment_path(place.path(), number)).unwrap();
+    }
+    let refused = ChainWriter::open(place.path());
+    assert!(
+        matches!(refused, Err(ChainFailure::Finding(ChainError::Short { .. }))),
+        "{refused:?}"
+    );
+    assert!(fs::read(&path).unwrap() == torn);
+}
+
+#[test]
 fn a_journal_whose_end_was_cut_off_is_shorter_than_its_chain() {
     let place = tempfile::tempdir().unwrap();
     let durable = chained(place.path(), 600);
