@@ -253,7 +253,10 @@ fn zeros_in_the_middle_of_the_chain_file_are_refused_and_nothing_of_it_is_touche
         harmed[from..to].fill(0);
         fs::write(&path, &harmed).unwrap();
         let named = 1 + whole[..from].iter().filter(|&&byte| byte == b'\n').count() as u64;
-        for refused in [Chain::read(place.path()).map(drop), ChainWriter::open(place.path()).map(drop)] {
+        for refused in [
+            Chain::read(place.path()).map(drop),
+            ChainWriter::open(place.path()).map(drop),
+        ] {
             assert!(
                 matches!(&refused, Err(ChainFailure::Finding(ChainError::Line { line, .. })) if *line == named),
                 "zeros from {from} to {to}: {refused:?}"
