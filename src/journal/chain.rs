@@ -310,7 +310,10 @@ impl Chain {
         // A line without its end was torn, whatever it says; zeros were never written.
         let written = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
         let (written, behind) = bytes.split_at(written);
-        let whole = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let whole = written
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |last| last + 1);
         let text = String::from_utf8_lossy(&written[..whole]);
         let fault = |line: u64, reason| ChainError::Line {
             file: path.clone(),
@@ -333,7 +336,11 @@ impl Chain {
             next += 1;
         }
         if !chain.may_be_torn(written.len(), behind) {
-            return Err(fault(next, "there are zeros in it, and what lies behind had been flushed after it").into());
+            return Err(fault(
+                next,
+                "there are zeros in it, and what lies behind had been flushed after it",
+            )
+            .into());
         }
         Ok(Some((chain, whole as u64)))
     }

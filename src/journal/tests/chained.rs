@@ -232,6 +232,35 @@ fn a_chain_file_torn_at_any_byte_grows_back_to_what_it_was() {
 }
 
 #[test]
+fn damage_is_not_called_tampering_and_what_lies_before_it_is_held_against_the_chain() {
+    let place = tempfile::tempdir().unwrap();
+    chained(place.path(), 900);
+    let chain = Chain::read(place.path()).unwrap().unwrap();
+    for number in (1..800).step_by(53) {
+        let copy = copy(place.path());
+        let files = JournalFiles::open(place.path()).unwrap();
+        let hit = files
+            .records()
+            .map(Result::unwrap)
+            .find(|record| record.number == number);
+        let position = hit.unwrap().position;
+        let path = segment::segment_path(copy.path(), position / SEGMENT_BYTES);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[(position % SEGMENT_BYTES) as usize - 8] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let found = verified(copy.path());
+        assert!(
+            matches!(found.damage, Some(JournalError::Damaged { .. })),
+            "{:?}",
+            found.damage
+        );
+        let verdict = found.chain.unwrap();
+        let before = chain.links().iter().filter(|link| link.entry.to < position).count() as u64;
+        assert_eq!((verdict.fault, verdict.batches + verdict.checkpoints), (None, before));
+    }
+}
+
+#[test]
 fn zeros_in_the_middle_of_the_chain_file_are_refused_and_nothing_of_it_is_touched() {
     let place = tempfile::tempdir().unwrap();
     chained(place.path(), 900);
@@ -253,7 +282,10 @@ fn zeros_in_the_middle_of_the_chain_file_are_refused_and_nothing_of_it_is_touche
         harmed[from..to].fill(0);
         fs::write(&path, &harmed).unwrap();
         let named = 1 + whole[..from].iter().filter(|&&byte| byte == b'\n').count() as u64;
-        for refused in [Chain::read(place.path()).map(drop), ChainWriter::open(place.path()).map(drop)] {
+        for refused in [
+            Chain::read(place.path()).map(drop),
+            ChainWriter::open(place.path()).map(drop),
+        ] {
             assert!(
                 matches!(&refused, Err(ChainFailure::Finding(ChainError::Line { line, .. })) if *line == named),
                 "zeros from {from} to {to}: {refused:?}"
