@@ -250,3 +250,66 @@ fn a_segment_in_neither_place_is_named_and_one_that_is_there_and_another_is_not_
         "{refused:?}"
     );
 }
+
+#[test]
+fn nothing_is_restored_into_a_journal_that_a_switch_has_or_that_is_another_or_would_have_a_gap() {
+    let written = written();
+    let place = tempfile::tempdir().unwrap();
+    let mut archive = written.open(place.path());
+    written.archive(&mut archive);
+    let to = copy(written.journal.path());
+    let oldest = written.sealed;
+    for number in 0..oldest {
+        fs::remove_file(segment::segment_path(to.path(), number)).unwrap();
+    }
+    let restore = |to: &Path, first, last| archive.restore_to(to, first..=last, THREADS, &|_| {});
+    let lock = segment::DirectoryLock::take(to.path()).unwrap();
+    let refused = restore(to.path(), 0, oldest - 1);
+    assert!(
+        matches!(refused, Err(ArchiveError::Journal(JournalError::InUse { .. }))),
+        "{refused:?}"
+    );
+    drop(lock);
+    let refused = restore(to.path(), 0, oldest - 2);
+    assert!(
+        matches!(refused, Err(ArchiveError::Missing { segment, .. }) if segment == oldest - 1),
+        "{refused:?}"
+    );
+    assert_eq!(segment::list(to.path()).unwrap().start, oldest, "nothing was restored");
+    let other = tempfile::tempdir().unwrap();
+    drop(Journal::create(super::options(other.path())).unwrap());
+    let count = fs::read_dir(other.path()).unwrap().count();
+    let refused = restore(other.path(), 1, 2);
+    assert!(matches!(refused, Err(ArchiveError::Foreign { .. })), "{refused:?}");
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), count);
+    restore(to.path(), 0, oldest - 1).unwrap();
+    assert_eq!(events(to.path()), events(written.journal.path()));
+}
+
+#[test]
+fn a_restore_that_ends_half_way_leaves_no_gap_and_goes_on_when_it_is_asked_again() {
+    let written = written();
+    let place = tempfile::tempdir().unwrap();
+    let mut archive = written.open(place.path());
+    written.archive(&mut archive);
+    let oldest = written.sealed;
+    let damaged = place.path().join("000000000001.seg.zst");
+    let right = fs::read(&damaged).unwrap();
+    for threads in 1..=4 {
+        let to = copy(written.journal.path());
+        for number in 0..oldest {
+            fs::remove_file(segment::segment_path(to.path(), number)).unwrap();
+        }
+        fs::write(&damaged, &right[1..]).unwrap();
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let restore = || archive.restore_to(to.path(), 0..=oldest - 1, threads, &|_| {});
+        let refused = restore();
+        assert!(matches!(refused, Err(ArchiveError::Damaged { .. })), "{refused:?}");
+        let there = segment::list(to.path()).expect("no gap");
+        assert!(1 < there.start && there.start < oldest, "{there:?}");
+        JournalFiles::open(to.path()).unwrap();
+        fs::write(&damaged, &right).unwrap();
+        restore().unwrap();
+        assert_eq!(events(to.path()), events(written.journal.path()));
+    }
+}
