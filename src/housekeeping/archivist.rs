@@ -131,7 +131,7 @@ enum Archiving {
     NotYet,
     Idle(Archive),
     Adding(Archive, Box<Adding>),
-    /// Before a segment is retired what the archive has of it is decompressed and checked, once more.
+    /// Before a segment is retired what the archive has of it is decompressed and checked, once more, and so is the segment.
     Checking(Archive, u64, Box<Checking>),
     /// There is to be none, or it is wrong.
     Off,
@@ -359,7 +359,7 @@ impl ArchivistParts {
         let retained_from = self.positions.retained_from();
         let next = (retained_from / segment_bytes).max(holdings.oldest);
         if retirement.below > next {
-            let checking = archive.check(next)?;
+            let checking = archive.check_against(&self.journal, next)?;
             return Ok((Archiving::Checking(archive, next, Box::new(checking)), 1));
         }
         let removed = retirement.remove && segments.remove_oldest(retained_from)?;

@@ -172,3 +172,42 @@ fn nothing_is_removed_when_what_the_archive_has_of_it_is_not_right_any_more() {
         (0, 0)
     );
 }
+
+#[test]
+fn a_journal_put_back_from_a_copy_keeps_what_it_has_written_since_though_the_archive_has_those_numbers() {
+    let (place, archive) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = Journal::create(options(place.path(), None)).unwrap();
+    let mut site = Site::new(journal, place.path(), archive.path());
+    site.go_on();
+    let copied_to = site.go_on();
+    let copied = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(place.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copied.path().join(entry.file_name())).unwrap();
+    }
+    for _ in 0..7 {
+        site.go_on();
+    }
+    let archived_to = site.view.report().archived_to;
+    drop(site);
+    let journal = Journal::open(options(copied.path(), None)).unwrap();
+    let mut site = Site::new(journal, copied.path(), archive.path());
+    let mut last = copied_to;
+    for _ in 0..5 {
+        last = site.go_on();
+        site.journal.superblock.add_snapshot(last).unwrap();
+    }
+    assert!(last.position < archived_to, "the archive is ahead");
+    let report = site.view.report();
+    let oldest = SealedSegments::of(copied.path()).unwrap().oldest();
+    let differing = copied_to.position / SEGMENT_BYTES;
+    assert_eq!(
+        oldest, differing,
+        "what is in the archive goes, and no more: {report:?}"
+    );
+    let fault = report.archive_fault.expect("it is told");
+    assert!(fault.contains(&format!("{differing:012}.seg")), "{fault}");
+    let kept = JournalFiles::open(copied.path()).unwrap();
+    let last_event = kept.records().last().unwrap().unwrap().number;
+    assert_eq!(last_event + 1, last.next_event);
+}

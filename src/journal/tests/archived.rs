@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::SEGMENT_BYTES;
-use super::chained::{chained, copy, rewrite};
+use super::chained::{chain_again, chained, copy, rewrite};
 use crate::journal::*;
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -215,6 +215,43 @@ fn a_segment_that_was_rewritten_since_it_was_chained_is_not_archived() {
         1,
         "nothing is left but the lock"
     );
+}
+
+#[test]
+fn a_journal_that_went_other_ways_behind_what_is_archived_is_not_added_to_it() {
+    let written = written();
+    let place = tempfile::tempdir().unwrap();
+    let mut archive = written.open(place.path());
+    let manifest = {
+        let mut adding = written.begin(&mut archive, 0);
+        loop {
+            if let Some(manifest) = adding.step().unwrap().1 {
+                break manifest;
+            }
+        }
+    };
+    archive.added(&manifest);
+    let other = copy(written.journal.path());
+    rewrite(other.path(), 7);
+    chain_again(other.path(), written.sealed * SEGMENT_BYTES);
+    let (before, links) = {
+        let chain = Chain::read(other.path()).unwrap().unwrap();
+        let (before, links) = chain.of_segment(1);
+        (before, links.to_vec())
+    };
+    let refused = archive.add(other.path(), 1, 3, before, Some(links)).map(drop);
+    assert!(
+        matches!(
+            refused,
+            Err(ArchiveError::Parted {
+                segment: 0,
+                next: 1,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    written.archive(&mut archive);
 }
 
 #[test]

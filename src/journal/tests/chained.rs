@@ -92,7 +92,7 @@ pub(super) fn rewrite(place: &Path, number: u64) -> u64 {
     position
 }
 
-fn chain_again(place: &Path, durable: u64) {
+pub(super) fn chain_again(place: &Path, durable: u64) {
     fs::remove_file(place.join("chain")).unwrap();
     let mut writer = ChainWriter::open(place).unwrap();
     while writer.step(durable).unwrap() {}
