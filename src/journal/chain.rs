@@ -269,7 +269,7 @@ impl Chain {
         link
     }
 
-    /// Forgets the links before `position` but the last of them; the chain's file keeps them.
+    /// Forgets the links that end at or before `position`, all but the last one's value; the chain's file keeps them.
     pub fn forget_before(&mut self, position: u64) {
         let from = self.links.partition_point(|link| link.entry.to <= position);
         if let Some(last) = from.checked_sub(1) {
