@@ -276,6 +276,9 @@ impl Chain {
             self.start.before = Some(self.links[last].value);
             self.start.position = self.links[last].entry.to;
             self.links.drain(..from);
+            if self.links.len() < self.links.capacity() / 4 {
+                self.links.shrink_to_fit();
+            }
         }
     }
 

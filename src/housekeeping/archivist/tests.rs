@@ -57,6 +57,18 @@ impl Site {
 
     /// Some three segments more, the archivist keeping up; returns the place behind them.
     fn go_on(&mut self) -> JournalStart {
+        self.put();
+        while self.archivist.do_work().unwrap() > 0 {}
+        let next_event = self.journal.appender.next_event_number();
+        JournalStart {
+            position: self.journal.positions.durable(),
+            next_event,
+            last_time: UtcNanos(next_event - 1),
+            epoch: 1,
+        }
+    }
+
+    fn put(&mut self) {
         let journal = &mut self.journal;
         for _ in 0..640 {
             let number = journal.appender.next_event_number();
@@ -78,14 +90,6 @@ impl Site {
         journal.syncer.sync().unwrap();
         while journal.reader.next().is_some() {}
         journal.positions.set_applied(journal.reader.position());
-        while self.archivist.do_work().unwrap() > 0 {}
-        let next_event = self.journal.appender.next_event_number();
-        JournalStart {
-            position: self.journal.positions.durable(),
-            next_event,
-            last_time: UtcNanos(next_event - 1),
-            epoch: 1,
-        }
     }
 }
 
@@ -210,4 +214,26 @@ fn a_journal_put_back_from_a_copy_keeps_what_it_has_written_since_though_the_arc
     let kept = JournalFiles::open(copied.path()).unwrap();
     let last_event = kept.records().last().unwrap().unwrap().number;
     assert_eq!(last_event + 1, last.next_event);
+}
+
+#[test]
+fn what_is_chained_is_archived_while_the_chain_can_not_go_on() {
+    let (place, archive) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = Journal::create(options(place.path(), None)).unwrap();
+    let mut site = Site::new(journal, place.path(), archive.path());
+    for _ in 0..2 {
+        site.put();
+    }
+    let away = tempfile::tempdir().unwrap();
+    for number in 3..SealedSegments::of(place.path()).unwrap().count() {
+        let name = format!("{number:012}.seg");
+        std::fs::rename(place.path().join(&name), away.path().join(name)).unwrap();
+    }
+    while site.archivist.do_work().unwrap() > 0 {}
+    let report = site.view.report();
+    assert!(report.chain_fault.is_some(), "{report:?}");
+    assert_eq!(
+        (report.chained_to, report.archived_to),
+        (3 * SEGMENT_BYTES, 3 * SEGMENT_BYTES)
+    );
 }
