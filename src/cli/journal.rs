@@ -1,6 +1,6 @@
 //! `clearway journal`: read a journal's files, offline or beside the switch that writes them.
 //!
-//! Nothing here takes the switch's lock or changes a segment.
+//! Only `restore` takes the switch's lock and adds segments; nothing here changes one that is there.
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, Write};

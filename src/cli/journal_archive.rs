@@ -161,6 +161,7 @@ pub(super) fn archive(args: &ArchiveArgs) -> Result<Verdict, CliError> {
             next - 1
         )));
     }
+    let is_chained = chain.is_some();
     let chain = chain.unwrap_or_else(|| {
         Chain::new(ChainStart {
             journal_id: files.journal_id(),
@@ -179,7 +180,7 @@ pub(super) fn archive(args: &ArchiveArgs) -> Result<Verdict, CliError> {
     for number in next..sealed {
         let end = (number + 1) * files.segment_bytes();
         let (mut before, links) = chain.of_segment(number);
-        if chain.end() < end - files.segment_bytes() {
+        if !is_chained || chain.end() < end - files.segment_bytes() {
             before = last.as_ref().map_or(before, Manifest::chain_after);
         }
         let links = (chain.end() >= end).then(|| links.to_vec());

@@ -87,7 +87,8 @@ fn answer(chain: &Chain, verdict: Option<&ChainVerdict>, value: &Hash) -> (Value
         return (json, Err(fault));
     };
     let to = link.entry.to;
-    let checked = verdict.is_some_and(|verdict| verdict.fault.is_none() && verdict.checked_from < to);
+    let checked =
+        verdict.is_some_and(|verdict| verdict.fault.is_none() && verdict.checked_from < to && to <= verdict.checked_to);
     let json = json!({
         "value": value.to_string(), "found": true, "position": to, "checked": checked,
         "event": link.entry.window.map(|mark| mark.event),
@@ -96,7 +97,7 @@ fn answer(chain: &Chain, verdict: Option<&ChainVerdict>, value: &Hash) -> (Value
     let what = if checked {
         "this journal still holds the history it stood for"
     } else {
-        "it is in the chain, but the bytes of that time are not in this journal: check them in the archive"
+        "it is in the chain, but the bytes of that time could not be held against it: check them in the archive"
     };
     (
         json,

@@ -131,7 +131,7 @@ enum Archiving {
     NotYet,
     Idle(Archive),
     Adding(Archive, Box<Adding>),
-    /// Before a segment is retired what the archive has of it is decompressed and checked, once more.
+    /// Before a segment is retired what the archive has of it is decompressed and checked, once more, and so is the segment.
     Checking(Archive, u64, Box<Checking>),
     /// There is to be none, or it is wrong.
     Off,
@@ -202,7 +202,9 @@ impl Archivist {
         let text = failure.to_string();
         let mut report = self.parts.view.lock();
         if report.chain_fault.as_ref() != Some(&text) {
-            tracing::error!("the journal's chain does not go on: {text}; nothing is archived or removed meanwhile");
+            tracing::error!(
+                "the journal's chain does not go on: {text}; nothing behind it is archived or removed meanwhile"
+            );
             report.chain_fault = Some(text);
         }
         drop(report);
@@ -210,7 +212,11 @@ impl Archivist {
             ChainFailure::Finding(_) => Chaining::Broken,
             ChainFailure::Journal(_) | ChainFailure::System { .. } => {
                 self.chain_refused_until = Some(Instant::now() + REFUSED_PAUSE);
-                Chaining::NotYet
+                // What the chain's file has is archived and retired meanwhile: that may be what makes room on a full disk.
+                match ChainWriter::open(&self.parts.journal) {
+                    Ok(writer) => Chaining::Open(Box::new(writer)),
+                    Err(_told_by_the_next_attempt) => Chaining::NotYet,
+                }
             }
         };
         0
@@ -276,6 +282,10 @@ impl ArchivistParts {
                 };
                 let start = writer.chain().start();
                 let archive = Archive::open_to_add(directory, start.journal_id, start.segment_bytes)?;
+                if let Some(last) = archive.segments().last() {
+                    let archived_to = (last + 1) * start.segment_bytes;
+                    writer.forget_before(archived_to);
+                }
                 Ok((Archiving::Idle(archive), 1))
             }
             Archiving::Idle(archive) => self.begin(archive, writer),
@@ -359,7 +369,7 @@ impl ArchivistParts {
         let retained_from = self.positions.retained_from();
         let next = (retained_from / segment_bytes).max(holdings.oldest);
         if retirement.below > next {
-            let checking = archive.check(next)?;
+            let checking = archive.check_against(&self.journal, next)?;
             return Ok((Archiving::Checking(archive, next, Box::new(checking)), 1));
         }
         let removed = retirement.remove && segments.remove_oldest(retained_from)?;

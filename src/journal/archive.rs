@@ -111,7 +111,8 @@ impl Archive {
     /// come that far, and are chained on `before` otherwise.
     ///
     /// # Errors
-    /// The segment can't be read or the archive not written.
+    /// The archive's last segment is not the one that `before` follows on, the segment can't be read or the archive not
+    /// written.
     pub fn add(
         &mut self,
         journal: &Path,
@@ -121,6 +122,15 @@ impl Archive {
         links: Option<Vec<ChainLink>>,
     ) -> Result<Adding, ArchiveError> {
         assert!(self.lock.is_some(), "the archive was opened to be read");
+        if let Some(&last) = self.segments.last()
+            && self.manifest(last)?.chain_after() != before
+        {
+            return Err(ArchiveError::Parted {
+                directory: self.directory.clone(),
+                segment: last,
+                next: number,
+            });
+        }
         Adding::begin(self, journal, number, level, before, links)
     }
 
@@ -136,6 +146,21 @@ impl Archive {
     pub fn check(&self, number: u64) -> Result<Checking, ArchiveError> {
         let manifest = self.manifest(number)?;
         Checking::begin(&compressed_path(&self.directory, number), manifest)
+    }
+
+    /// The same, and holds the segment in `journal` against it, too.
+    ///
+    /// # Errors
+    /// As [`Archive::check`], or the segment can't be read.
+    pub fn check_against(&self, journal: &Path, number: u64) -> Result<Checking, ArchiveError> {
+        let mut checking = self.check(number)?;
+        checking.live = Some(Live {
+            source: SegmentReader::open(journal, number)?,
+            path: segment_path(journal, number),
+            plain: Hasher::new(),
+            bytes: 0,
+        });
+        Ok(checking)
     }
 
     /// Decompresses segment `number` into `out`, and checks it.
@@ -363,7 +388,7 @@ impl Adding {
     }
 }
 
-/// A compressed segment that is being decompressed and held against its manifest.
+/// A compressed segment that is being decompressed and held against its manifest, and perhaps the live one, too.
 pub struct Checking {
     path: PathBuf,
     expected: Manifest,
@@ -371,6 +396,15 @@ pub struct Checking {
     plain: Hasher,
     plain_bytes: u64,
     piece: Vec<u8>,
+    live: Option<Live>,
+}
+
+/// The live journal's segment, as far as it was hashed.
+struct Live {
+    source: SegmentReader,
+    path: PathBuf,
+    plain: Hasher,
+    bytes: u64,
 }
 
 impl std::fmt::Debug for Checking {
@@ -392,6 +426,7 @@ impl Checking {
             plain: Hasher::new(),
             plain_bytes: 0,
             piece: vec![0; PIECE_BYTES as usize],
+            live: None,
         })
     }
 
@@ -404,6 +439,21 @@ impl Checking {
     }
 
     fn step_to(&mut self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<bool, ArchiveError> {
+        if let Some(live) = self
+            .live
+            .as_mut()
+            .filter(|live| live.bytes < self.expected.segment_bytes)
+        {
+            let length = (self.expected.segment_bytes - live.bytes).min(PIECE_BYTES);
+            live.plain.update(live.source.read(live.bytes, length)?);
+            live.bytes += length;
+            if live.bytes == self.expected.segment_bytes && live.plain.finalize() != self.expected.plain {
+                return Err(ArchiveError::OtherLive {
+                    file: live.path.clone(),
+                });
+            }
+            return Ok(false);
+        }
         let read = self.decoder.read(&mut self.piece);
         // A read that the disk refused has a number, what the decoder finds wrong has none.
         let read = read.map_err(|error| match error.raw_os_error() {

@@ -67,6 +67,29 @@ pub enum ArchiveError {
         /// The file.
         file: PathBuf,
     },
+    /// The journal's segment is another than the archive's.
+    #[error(
+        "{}: the segment is not the one that the archive has, and is kept: was one of the two put back from a copy? Name a \
+         new place for the archive, and keep the old one", .file.display()
+    )]
+    OtherLive {
+        /// The segment.
+        file: PathBuf,
+    },
+    /// The journal went other ways behind what the archive has.
+    #[error(
+        "{}: the archive ends with segment {segment}, and the chain of the journal's segment {next} does not go on from it: \
+         was the journal put back from a copy, or its chain begun anew? Name a new place for the archive, and keep the old \
+         one", .directory.display()
+    )]
+    Parted {
+        /// The archive.
+        directory: PathBuf,
+        /// Its last segment.
+        segment: u64,
+        /// The journal's that is not added.
+        next: u64,
+    },
     /// There is none.
     #[error("{}: there is no archive here (no file NNNNNNNNNNNN.toml)", .directory.display())]
     Absent {

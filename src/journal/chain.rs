@@ -269,13 +269,16 @@ impl Chain {
         link
     }
 
-    /// Forgets the links before `position` but the last of them; the chain's file keeps them.
+    /// Forgets the links that end at or before `position`, all but the last one's value; the chain's file keeps them.
     pub fn forget_before(&mut self, position: u64) {
         let from = self.links.partition_point(|link| link.entry.to <= position);
         if let Some(last) = from.checked_sub(1) {
             self.start.before = Some(self.links[last].value);
             self.start.position = self.links[last].entry.to;
             self.links.drain(..from);
+            if self.links.len() < self.links.capacity() / 4 {
+                self.links.shrink_to_fit();
+            }
         }
     }
 

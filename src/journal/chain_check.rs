@@ -11,6 +11,8 @@ use super::segment::segment_path;
 pub struct ChainVerdict {
     /// The first position whose bytes were held against it: older segments are elsewhere.
     pub checked_from: u64,
+    /// Where what could be held against it ends: at damage, where that begins.
+    pub checked_to: u64,
     /// Batches whose bytes were.
     pub batches: u64,
     /// Checkpoints whose bytes were.
@@ -34,14 +36,23 @@ impl JournalFiles {
         found
     }
 
-    /// Holds what the segments make, in order from segment `first` on and up to position `end`, against the chain.
-    pub(super) fn compare(&self, chain: &Chain, first: u64, found: &[ChainEntry], end: u64) -> ChainVerdict {
+    /// Holds what the segments make, in order from segment `first` on and up to position `end`, against the chain. At
+    /// `damage` the bytes from there on say nothing of the links that cover them.
+    pub(super) fn compare(
+        &self,
+        chain: &Chain,
+        first: u64,
+        found: &[ChainEntry],
+        end: u64,
+        damage: bool,
+    ) -> ChainVerdict {
         let geometry = self.geometry();
         let foreign =
             chain.start().journal_id != self.journal_id() || chain.start().segment_bytes != self.segment_bytes();
         let checked_from = geometry.segment_start(first).max(chain.start().position);
         let mut verdict = ChainVerdict {
             checked_from,
+            checked_to: end,
             batches: 0,
             checkpoints: 0,
             fault: foreign.then(|| ChainError::Foreign {
@@ -54,7 +65,12 @@ impl JournalFiles {
         let all = chain.links();
         let from = all.partition_point(|link| link.entry.from < checked_from);
         let found = &found[found.partition_point(|entry| entry.from < checked_from)..];
-        for (at, link) in all.iter().enumerate().skip(from) {
+        let to = if damage {
+            all.partition_point(|link| link.entry.to <= end)
+        } else {
+            all.len()
+        };
+        for (at, link) in all.iter().enumerate().take(to).skip(from) {
             if found.get(at - from) == Some(&link.entry) {
                 verdict.batches += u64::from(link.entry.window.is_none());
                 verdict.checkpoints += u64::from(link.entry.window.is_some());

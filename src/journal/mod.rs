@@ -11,7 +11,8 @@
 //! sequencer ─ Appender ─▶ tail in memory ─ Syncer ─▶ segment files ◀─ Preparer (makes them ahead)
 //!                         │   ▲ durable                │
 //!   clearing ◀ TailReader ┘   └ TailView ▶ link agents └▶ JournalFiles ▶ replay, audit, tools
-//!                 follower, chain ◀ JournalReader: what the tail still holds, else the files
+//!                        follower ◀ JournalReader: what the tail still holds, else the files
+//!        chain, archive ◀ the segment files, past the page cache
 //! ```
 //! A [`Journal`] is taken apart at start and its parts given to the stages, one thread each. The bytes are described in
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
@@ -97,7 +98,7 @@ pub struct Journal {
     pub reader: TailReader,
     /// The link agents'.
     pub view: TailView,
-    /// Makes readers that hold nobody up: the follower's, and those of the archive and the chain.
+    /// Makes readers that hold nobody up, for a follower.
     pub source: JournalSource,
     /// Housekeeping's.
     pub preparer: Preparer,

@@ -1,5 +1,6 @@
 //! Segments back out of an archive: to a place of their own, or in front of the journal that has moved on without them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -12,8 +13,9 @@ use blake3::Hasher;
 use super::archive::Archive;
 use super::archive_error::ArchiveError;
 use super::chain::{Chain, ChainStart, write_new};
+use super::files::header_of;
 use super::manifest::Manifest;
-use super::segment::{list, segment_path, sync_directory};
+use super::segment::{DirectoryLock, list, list_with_gaps, segment_path, sync_directory};
 use super::verify::over_segments;
 
 /// What was restored.
@@ -53,8 +55,12 @@ impl Archive {
     /// Restores segments to the directory `to`, each checked, with the links of the chain that are theirs if there is no
     /// chain there. A segment that is there already is left when it is the same. `progress` is told how many are done.
     ///
+    /// The journal's lock is held meanwhile. Segments get their names from the highest number down, so that whenever this
+    /// ends there is no gap before what the journal had.
+    ///
     /// # Errors
-    /// One of them is not what was archived, is missing, or is there and another; or the system refuses something.
+    /// A switch runs there; the journal there is another, or would be left with a gap; one of the segments is not what was
+    /// archived, is missing, or is there and another; or the system refuses something.
     pub fn restore_to(
         &self,
         to: &Path,
@@ -63,10 +69,30 @@ impl Archive {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Restored, ArchiveError> {
         fs::create_dir_all(to).map_err(ArchiveError::system(to, "make the directory"))?;
-        let done = over_segments(*numbers.start()..numbers.end() + 1, threads, progress, |number| {
-            self.restore_one(to, number)
-        });
-        let manifests = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let _lock = DirectoryLock::take(to)?;
+        self.check_place(to, &numbers)?;
+        let mut manifests = Vec::new();
+        let mut end = numbers.end() + 1;
+        while end > *numbers.start() {
+            let first = end.saturating_sub(threads.get() as u64).max(*numbers.start());
+            let before = manifests.len() as u64;
+            let tell = |done| progress(before + done);
+            let done = over_segments(first..end, threads, &tell, |number| self.restore_one(to, number));
+            let done: Result<Vec<_>, _> = done.into_iter().collect();
+            let mut done = done.inspect_err(|_| {
+                for number in first..end {
+                    // It takes room for nothing; if it can't be removed it has a name that does not count.
+                    let _still_there = fs::remove_file(segment_path(to, number).with_extension("seg.new"));
+                }
+            })?;
+            for number in (first..end).rev() {
+                name_restored(to, number)?;
+            }
+            done.reverse();
+            manifests.append(&mut done);
+            end = first;
+        }
+        manifests.reverse();
         let (chain, chain_breaks_at) = self.chain_of(&manifests)?;
         if Chain::read(to)?.is_none() {
             write_new(to, &chain).map_err(ArchiveError::system(to, "write the chain"))?;
@@ -79,14 +105,42 @@ impl Archive {
         })
     }
 
-    fn restore_one(&self, to: &Path, number: u64) -> Result<Manifest, ArchiveError> {
-        if !self.segments().contains(&number) {
+    /// Holds what is in `to` against what is to be put there.
+    fn check_place(&self, to: &Path, numbers: &RangeInclusive<u64>) -> Result<(), ArchiveError> {
+        if let Some(segment) = numbers.clone().find(|number| !self.segments().contains(number)) {
             return Err(ArchiveError::Missing {
                 directory: self.directory().to_owned(),
-                segment: number,
+                segment,
                 reason: "it is not in the archive, though later ones are",
             });
         }
+        let there = list_with_gaps(to)?;
+        let Some(&first) = there.first() else {
+            return Ok(());
+        };
+        let (header, manifest) = (header_of(to, first)?, self.manifest(*numbers.end())?);
+        if (header.journal_id, header.segment_bytes) != (manifest.journal_id, manifest.segment_bytes) {
+            return Err(ArchiveError::Foreign {
+                directory: self.directory().to_owned(),
+            });
+        }
+        let whole: BTreeSet<u64> = there.into_iter().chain(numbers.clone()).collect();
+        let mut gaps = whole
+            .iter()
+            .zip(whole.iter().skip(1))
+            .map(|(one, next)| (one + 1, *next));
+        match gaps.find(|(follows, next)| follows != next) {
+            None => Ok(()),
+            Some((segment, _)) => Err(ArchiveError::Missing {
+                directory: to.to_owned(),
+                segment,
+                reason: "it would be, between what is there and what is to be restored: restore it, too, or to another place",
+            }),
+        }
+    }
+
+    /// Decompresses segment `number` beside its name, unless it is there.
+    fn restore_one(&self, to: &Path, number: u64) -> Result<Manifest, ArchiveError> {
         let path = segment_path(to, number);
         let manifest = self.manifest(number)?;
         if path.exists() {
@@ -96,15 +150,9 @@ impl Archive {
         let unfinished = path.with_extension("seg.new");
         let system = ArchiveError::system(&unfinished, "write the restored segment");
         let mut file = File::create(&unfinished).map_err(&system)?;
-        let restored = self
-            .restore(number, &mut file)
-            .and_then(|_| file.sync_all().map_err(&system))
-            .and_then(|()| fs::rename(&unfinished, &path).map_err(&system));
-        if restored.is_err() {
-            // Half a segment is worth nothing; if it can't be removed it has a name that does not count.
-            let _still_there = fs::remove_file(&unfinished);
-        }
-        restored.map(|()| manifest)
+        self.restore(number, &mut file)?;
+        file.sync_all().map_err(&system)?;
+        Ok(manifest)
     }
 
     /// The chain over segments that follow on each other, up to the first whose chain was begun anew.
@@ -189,6 +237,17 @@ impl Archive {
         }
         Ok(())
     }
+}
+
+/// Gives segment `number`, which stands whole beside its name, that name; nothing to do where it had it before.
+fn name_restored(to: &Path, number: u64) -> Result<(), ArchiveError> {
+    let path = segment_path(to, number);
+    if !path.exists() {
+        let named = fs::rename(path.with_extension("seg.new"), &path);
+        named.map_err(ArchiveError::system(&path, "name the restored segment"))?;
+        sync_directory(to)?;
+    }
+    Ok(())
 }
 
 /// True when the file in `path` is the segment that the manifest speaks of.

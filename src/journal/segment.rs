@@ -448,12 +448,7 @@ fn number_of(entry: &fs::DirEntry) -> Option<u64> {
 /// The numbers of the segments in `directory`, which must follow on each other without a gap. Older ones may have been
 /// archived and removed, so that the first need not be 0.
 pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
-    let read = |source| JournalError::system(directory, "list the directory")(source);
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(read)? {
-        numbers.extend(number_of(&entry.map_err(read)?));
-    }
-    numbers.sort_unstable();
+    let numbers = list_with_gaps(directory)?;
     let first = numbers.first().copied().unwrap_or(0);
     for (expected, &number) in (first..).zip(&numbers) {
         if number != expected {
@@ -463,6 +458,17 @@ pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
         }
     }
     Ok(first..first + numbers.len() as u64)
+}
+
+/// The numbers of the segments in `directory`, whichever they are, in order.
+pub(super) fn list_with_gaps(directory: &Path) -> Result<Vec<u64>, JournalError> {
+    let read = |source| JournalError::system(directory, "list the directory")(source);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(directory).map_err(read)? {
+        numbers.extend(number_of(&entry.map_err(read)?));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Removes segments whose making a crash cut short.

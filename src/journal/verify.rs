@@ -8,7 +8,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::chain::Chain;
+use super::chain::{Chain, ChainError};
 use super::chain_check::ChainVerdict;
 use super::digest::ChainEntry;
 use super::error::JournalError;
@@ -41,7 +41,8 @@ pub struct Verification {
     /// [`JournalError::Damaged`], where a record at the end had been durable; [`JournalError::NotKept`], where the running
     /// switch removed a segment before it was read.
     pub damage: Option<JournalError>,
-    /// What holding it against the chain came to, where that was asked for.
+    /// What holding it against the chain came to, where that was asked for; at damage, of what lies before it. None where
+    /// segments were removed meanwhile.
     pub chain: Option<ChainVerdict>,
 }
 
@@ -110,6 +111,21 @@ impl JournalFiles {
             .map(|remains: &Remains| remains.watermark)
             .max()
             .unwrap_or(0);
+        let mut damage = bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason));
+        let mut verdict = match &damage {
+            // What was removed meanwhile is proved by the archive.
+            Some(JournalError::NotKept { .. }) => None,
+            damage => chain.map(|chain| {
+                let entries: Vec<_> = found.iter().flat_map(|alone| &alone.entries).copied().collect();
+                self.compare(chain, numbers.start, &entries, scan.position, damage.is_some())
+            }),
+        };
+        // A segment may have been used again between the check of its records and that of its bytes.
+        if let Some(ChainError::Rewritten { from, .. }) = verdict.as_ref().and_then(|verdict| verdict.fault.as_ref())
+            && let Some(gone) = self.gone(geometry.segment_of(*from))
+        {
+            (damage, verdict) = (Some(gone), None);
+        }
         Verification {
             segments: self.segment_count(),
             file_bytes: self.segment_count() * geometry.segment_bytes,
@@ -120,11 +136,8 @@ impl JournalFiles {
             epoch: scan.epoch,
             watermark: scan.watermark.max(stated_behind),
             bytes_behind: remains.iter().map(|remains| remains.bytes).sum(),
-            chain: chain.map(|chain| {
-                let entries: Vec<_> = found.iter().flat_map(|alone| &alone.entries).copied().collect();
-                self.compare(chain, numbers.start, &entries, scan.position)
-            }),
-            damage: bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason)),
+            chain: verdict,
+            damage,
         }
     }
 

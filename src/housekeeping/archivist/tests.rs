@@ -57,6 +57,18 @@ impl Site {
 
     /// Some three segments more, the archivist keeping up; returns the place behind them.
     fn go_on(&mut self) -> JournalStart {
+        self.put();
+        while self.archivist.do_work().unwrap() > 0 {}
+        let next_event = self.journal.appender.next_event_number();
+        JournalStart {
+            position: self.journal.positions.durable(),
+            next_event,
+            last_time: UtcNanos(next_event - 1),
+            epoch: 1,
+        }
+    }
+
+    fn put(&mut self) {
         let journal = &mut self.journal;
         for _ in 0..640 {
             let number = journal.appender.next_event_number();
@@ -78,14 +90,6 @@ impl Site {
         journal.syncer.sync().unwrap();
         while journal.reader.next().is_some() {}
         journal.positions.set_applied(journal.reader.position());
-        while self.archivist.do_work().unwrap() > 0 {}
-        let next_event = self.journal.appender.next_event_number();
-        JournalStart {
-            position: self.journal.positions.durable(),
-            next_event,
-            last_time: UtcNanos(next_event - 1),
-            epoch: 1,
-        }
     }
 }
 
@@ -170,5 +174,66 @@ fn nothing_is_removed_when_what_the_archive_has_of_it_is_not_right_any_more() {
     assert_eq!(
         (report.retired, SealedSegments::of(place.path()).unwrap().oldest()),
         (0, 0)
+    );
+}
+
+#[test]
+fn a_journal_put_back_from_a_copy_keeps_what_it_has_written_since_though_the_archive_has_those_numbers() {
+    let (place, archive) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = Journal::create(options(place.path(), None)).unwrap();
+    let mut site = Site::new(journal, place.path(), archive.path());
+    site.go_on();
+    let copied_to = site.go_on();
+    let copied = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(place.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copied.path().join(entry.file_name())).unwrap();
+    }
+    for _ in 0..7 {
+        site.go_on();
+    }
+    let archived_to = site.view.report().archived_to;
+    drop(site);
+    let journal = Journal::open(options(copied.path(), None)).unwrap();
+    let mut site = Site::new(journal, copied.path(), archive.path());
+    let mut last = copied_to;
+    for _ in 0..5 {
+        last = site.go_on();
+        site.journal.superblock.add_snapshot(last).unwrap();
+    }
+    assert!(last.position < archived_to, "the archive is ahead");
+    let report = site.view.report();
+    let oldest = SealedSegments::of(copied.path()).unwrap().oldest();
+    let differing = copied_to.position / SEGMENT_BYTES;
+    assert_eq!(
+        oldest, differing,
+        "what is in the archive goes, and no more: {report:?}"
+    );
+    let fault = report.archive_fault.expect("it is told");
+    assert!(fault.contains(&format!("{differing:012}.seg")), "{fault}");
+    let kept = JournalFiles::open(copied.path()).unwrap();
+    let last_event = kept.records().last().unwrap().unwrap().number;
+    assert_eq!(last_event + 1, last.next_event);
+}
+
+#[test]
+fn what_is_chained_is_archived_while_the_chain_can_not_go_on() {
+    let (place, archive) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = Journal::create(options(place.path(), None)).unwrap();
+    let mut site = Site::new(journal, place.path(), archive.path());
+    for _ in 0..2 {
+        site.put();
+    }
+    let away = tempfile::tempdir().unwrap();
+    for number in 3..SealedSegments::of(place.path()).unwrap().count() {
+        let name = format!("{number:012}.seg");
+        std::fs::rename(place.path().join(&name), away.path().join(name)).unwrap();
+    }
+    while site.archivist.do_work().unwrap() > 0 {}
+    let report = site.view.report();
+    assert!(report.chain_fault.is_some(), "{report:?}");
+    assert_eq!(
+        (report.chained_to, report.archived_to),
+        (3 * SEGMENT_BYTES, 3 * SEGMENT_BYTES)
     );
 }

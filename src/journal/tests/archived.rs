@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::SEGMENT_BYTES;
-use super::chained::{chained, copy, rewrite};
+use super::chained::{chain_again, chained, copy, rewrite};
 use crate::journal::*;
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -218,6 +218,43 @@ fn a_segment_that_was_rewritten_since_it_was_chained_is_not_archived() {
 }
 
 #[test]
+fn a_journal_that_went_other_ways_behind_what_is_archived_is_not_added_to_it() {
+    let written = written();
+    let place = tempfile::tempdir().unwrap();
+    let mut archive = written.open(place.path());
+    let manifest = {
+        let mut adding = written.begin(&mut archive, 0);
+        loop {
+            if let Some(manifest) = adding.step().unwrap().1 {
+                break manifest;
+            }
+        }
+    };
+    archive.added(&manifest);
+    let other = copy(written.journal.path());
+    rewrite(other.path(), 7);
+    chain_again(other.path(), written.sealed * SEGMENT_BYTES);
+    let (before, links) = {
+        let chain = Chain::read(other.path()).unwrap().unwrap();
+        let (before, links) = chain.of_segment(1);
+        (before, links.to_vec())
+    };
+    let refused = archive.add(other.path(), 1, 3, before, Some(links)).map(drop);
+    assert!(
+        matches!(
+            refused,
+            Err(ArchiveError::Parted {
+                segment: 0,
+                next: 1,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    written.archive(&mut archive);
+}
+
+#[test]
 fn an_archive_has_one_who_adds_to_it_and_one_journal() {
     let written = written();
     let place = tempfile::tempdir().unwrap();
@@ -249,4 +286,67 @@ fn a_segment_in_neither_place_is_named_and_one_that_is_there_and_another_is_not_
         matches!(refused, Err(ArchiveError::Missing { segment: 1, .. })),
         "{refused:?}"
     );
+}
+
+#[test]
+fn nothing_is_restored_into_a_journal_that_a_switch_has_or_that_is_another_or_would_have_a_gap() {
+    let written = written();
+    let place = tempfile::tempdir().unwrap();
+    let mut archive = written.open(place.path());
+    written.archive(&mut archive);
+    let to = copy(written.journal.path());
+    let oldest = written.sealed;
+    for number in 0..oldest {
+        fs::remove_file(segment::segment_path(to.path(), number)).unwrap();
+    }
+    let restore = |to: &Path, first, last| archive.restore_to(to, first..=last, THREADS, &|_| {});
+    let lock = segment::DirectoryLock::take(to.path()).unwrap();
+    let refused = restore(to.path(), 0, oldest - 1);
+    assert!(
+        matches!(refused, Err(ArchiveError::Journal(JournalError::InUse { .. }))),
+        "{refused:?}"
+    );
+    drop(lock);
+    let refused = restore(to.path(), 0, oldest - 2);
+    assert!(
+        matches!(refused, Err(ArchiveError::Missing { segment, .. }) if segment == oldest - 1),
+        "{refused:?}"
+    );
+    assert_eq!(segment::list(to.path()).unwrap().start, oldest, "nothing was restored");
+    let other = tempfile::tempdir().unwrap();
+    drop(Journal::create(super::options(other.path())).unwrap());
+    let count = fs::read_dir(other.path()).unwrap().count();
+    let refused = restore(other.path(), 1, 2);
+    assert!(matches!(refused, Err(ArchiveError::Foreign { .. })), "{refused:?}");
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), count);
+    restore(to.path(), 0, oldest - 1).unwrap();
+    assert_eq!(events(to.path()), events(written.journal.path()));
+}
+
+#[test]
+fn a_restore_that_ends_half_way_leaves_no_gap_and_goes_on_when_it_is_asked_again() {
+    let written = written();
+    let place = tempfile::tempdir().unwrap();
+    let mut archive = written.open(place.path());
+    written.archive(&mut archive);
+    let oldest = written.sealed;
+    let damaged = place.path().join("000000000001.seg.zst");
+    let right = fs::read(&damaged).unwrap();
+    for threads in 1..=4 {
+        let to = copy(written.journal.path());
+        for number in 0..oldest {
+            fs::remove_file(segment::segment_path(to.path(), number)).unwrap();
+        }
+        fs::write(&damaged, &right[1..]).unwrap();
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let restore = || archive.restore_to(to.path(), 0..=oldest - 1, threads, &|_| {});
+        let refused = restore();
+        assert!(matches!(refused, Err(ArchiveError::Damaged { .. })), "{refused:?}");
+        let there = segment::list(to.path()).expect("no gap");
+        assert!(1 < there.start && there.start < oldest, "{there:?}");
+        JournalFiles::open(to.path()).unwrap();
+        fs::write(&damaged, &right).unwrap();
+        restore().unwrap();
+        assert_eq!(events(to.path()), events(written.journal.path()));
+    }
 }

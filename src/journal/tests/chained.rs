@@ -92,7 +92,7 @@ pub(super) fn rewrite(place: &Path, number: u64) -> u64 {
     position
 }
 
-fn chain_again(place: &Path, durable: u64) {
+pub(super) fn chain_again(place: &Path, durable: u64) {
     fs::remove_file(place.join("chain")).unwrap();
     let mut writer = ChainWriter::open(place).unwrap();
     while writer.step(durable).unwrap() {}
@@ -228,6 +228,35 @@ fn a_chain_file_torn_at_any_byte_grows_back_to_what_it_was() {
             while writer.step(durable).unwrap() {}
             assert_eq!(fs::read(&path).unwrap(), whole, "torn at {end}");
         }
+    }
+}
+
+#[test]
+fn damage_is_not_called_tampering_and_what_lies_before_it_is_held_against_the_chain() {
+    let place = tempfile::tempdir().unwrap();
+    chained(place.path(), 900);
+    let chain = Chain::read(place.path()).unwrap().unwrap();
+    for number in (1..800).step_by(53) {
+        let copy = copy(place.path());
+        let files = JournalFiles::open(place.path()).unwrap();
+        let hit = files
+            .records()
+            .map(Result::unwrap)
+            .find(|record| record.number == number);
+        let position = hit.unwrap().position;
+        let path = segment::segment_path(copy.path(), position / SEGMENT_BYTES);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[(position % SEGMENT_BYTES) as usize - 8] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let found = verified(copy.path());
+        assert!(
+            matches!(found.damage, Some(JournalError::Damaged { .. })),
+            "{:?}",
+            found.damage
+        );
+        let verdict = found.chain.unwrap();
+        let before = chain.links().iter().filter(|link| link.entry.to < position).count() as u64;
+        assert_eq!((verdict.fault, verdict.batches + verdict.checkpoints), (None, before));
     }
 }
 
