@@ -214,7 +214,7 @@ fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError>
         }
     }
     let mut end = walk.end();
-    pending.extend(last.iter().map(shown));
+    pending.extend(shown_if_kept(&files, &last).map_err(failed)?);
     if !follow {
         for (_, text) in &pending {
             line(&mut out, text)?;
@@ -240,6 +240,13 @@ fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError>
         end = walk.end();
     }
     Ok(Verdict::Well)
+}
+
+/// What is shown of records that were read a while ago, unless the switch has used the segment of one of them again since.
+fn shown_if_kept(files: &JournalFiles, records: &VecDeque<Record<'_>>) -> Result<Vec<(u64, String)>, JournalError> {
+    let texts = records.iter().map(shown).collect();
+    records.front().map_or(Ok(()), |first| files.check_kept(first))?;
+    Ok(texts)
 }
 
 fn shown(record: &Record<'_>) -> (u64, String) {
@@ -295,4 +302,42 @@ pub(super) const fn is_finding(error: &JournalError) -> bool {
         error,
         JournalError::Damaged { .. } | JournalError::SegmentForeign { .. } | JournalError::SegmentMissing { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UtcNanos;
+    use crate::journal::{JournalOptions, SyncMode};
+
+    #[test]
+    fn the_last_events_are_not_shown_from_a_segment_that_is_gone_since_they_were_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(JournalOptions {
+            directory: directory.path().to_owned(),
+            segment_bytes: JournalOptions::SEGMENT_BYTES_MIN,
+            ring_bytes: 2 * JournalOptions::SEGMENT_BYTES_MIN,
+            sync: SyncMode::Auto,
+            lock_memory: false,
+            prepared_segments: 1,
+            link_agents: 1,
+            start: None,
+            gate: None,
+        })
+        .unwrap();
+        for time in 1..=3 {
+            journal
+                .appender
+                .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
+                .unwrap();
+        }
+        journal.appender.publish();
+        journal.syncer.sync().unwrap();
+        let files = JournalFiles::open(directory.path()).unwrap();
+        let last: VecDeque<_> = files.records().map(Result::unwrap).collect();
+        assert_eq!(shown_if_kept(&files, &last).unwrap().len(), 3);
+        std::fs::remove_file(directory.path().join("000000000000.seg")).unwrap();
+        let refused = shown_if_kept(&files, &last);
+        assert!(matches!(refused, Err(JournalError::NotKept { .. })), "{refused:?}");
+    }
 }

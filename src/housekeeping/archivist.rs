@@ -343,7 +343,7 @@ impl ArchivistParts {
             files: segments.count(),
             archived_to: next,
             chained_to,
-            snapshots_from: self.superblock.facts().snapshots[1].map_or(0, |older| older.position),
+            snapshots_from: self.superblock.facts().snapshots_from(),
             live: self.positions.applied(),
         };
         let mut report = self.view.lock();
