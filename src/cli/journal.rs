@@ -308,7 +308,7 @@ pub(super) const fn is_finding(error: &JournalError) -> bool {
 mod tests {
     use super::*;
     use crate::domain::UtcNanos;
-    use crate::journal::{JournalOptions, SyncMode};
+    use crate::journal::{Journal, JournalOptions, SyncMode};
 
     #[test]
     fn the_last_events_are_not_shown_from_a_segment_that_is_gone_since_they_were_read() {
