@@ -32,7 +32,7 @@ fn main() {
     if reserved {
         index.reserve(ids as usize).expect("memory for the ids");
     }
-    let mut inserts = Histogram::<u64>::new(3).expect("three digits");
+    let mut inserts = Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3).expect("three digits");
     let (mut least, mut most, mut sum, mut samples) = (f64::MAX, 0.0f64, 0.0f64, 0u64);
     let began = Instant::now();
     for n in 0..ids {

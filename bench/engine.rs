@@ -24,6 +24,8 @@ const BANKS: u64 = 424;
 const PAYMENTS_BEHIND: u64 = 200_000;
 /// The engine is built anew after so many more, so that a long measurement meets the same ledger as a short one.
 const PAYMENTS_MEASURED_MAX: u64 = 200_000;
+/// Steps of two events that memory is asked ahead.
+const STEPS_AHEAD: u64 = 4;
 /// A bank's yes comes this many requests later.
 const IN_FLIGHT: u64 = 64 * INSTITUTIONS;
 /// 2026-11-23 20:00 in Shanghai.
@@ -121,18 +123,38 @@ impl Evening {
         self.event(RecordKind::Request, bytes_of(&request));
     }
 
-    /// The next request, and the yes to the one that is due for it.
-    fn step(&mut self) {
-        self.request();
-        let answered = Self::body(self.payments - 1 - IN_FLIGHT);
+    fn yes(nth: u64) -> ReplyEvent {
+        let asked = Self::body(nth);
         let mut reply = ReplyEvent::zeroed();
-        reply.sender = answered.responder.0;
-        reply.body.id = answered.id;
-        reply.body.amount_minor = answered.amount_minor;
-        reply.body.currency = answered.currency;
+        reply.sender = asked.responder.0;
+        reply.body.id = asked.id;
+        reply.body.amount_minor = asked.amount_minor;
+        reply.body.currency = asked.currency;
         reply.body.regarding = Regarding::Request as u8;
         reply.body.outcome = ReplyOutcome::Yes as u8;
-        self.event(RecordKind::Reply, bytes_of(&reply));
+        reply
+    }
+
+    /// The next request, and the yes to the one that is due for it; memory is asked for what comes eight events later, as
+    /// the clearing stage does.
+    fn step(&mut self) {
+        let nth = self.payments;
+        let mut request = RequestEvent::zeroed();
+        request.body = Self::body(nth + STEPS_AHEAD);
+        self.look_ahead(RecordKind::Request, bytes_of(&request));
+        self.look_ahead(RecordKind::Reply, bytes_of(&Self::yes(nth + STEPS_AHEAD - IN_FLIGHT)));
+        self.request();
+        self.event(RecordKind::Reply, bytes_of(&Self::yes(nth - IN_FLIGHT)));
+    }
+
+    fn look_ahead(&self, kind: RecordKind, payload: &[u8]) {
+        self.engine.prefetch(&Event {
+            kind,
+            number: 0,
+            time: START,
+            position: 0,
+            payload,
+        });
     }
 
     /// Times `steps` steps.

@@ -35,7 +35,7 @@ pub enum ScheduleClass {
     Nice = 1,
     /// `SCHED_FIFO`.
     Fifo = 2,
-    /// The default class at nice 19: whatever nobody else wants.
+    /// The default class at nice 19: what the others leave.
     Low = 3,
 }
 
@@ -58,9 +58,9 @@ impl ScheduleClass {
     #[must_use]
     pub fn apply_to_current_thread(self) -> Self {
         if self == Self::Low {
-            // SAFETY: as below. It is never refused.
-            let given = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0;
-            return if given { Self::Low } else { Self::Normal };
+            // SAFETY: no memory is involved; on Linux PRIO_PROCESS with 0 is the calling thread.
+            let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0;
+            return if lowered { Self::Low } else { Self::Normal };
         }
         if self == Self::Fifo {
             let parameter = libc::sched_param { sched_priority: 10 };

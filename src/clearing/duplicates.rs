@@ -1,10 +1,12 @@
 //! The duplicate index: payment id → slot. Derived data, not part of the state hash.
 //!
 //! One partition for each date, originator and lane that is in use, so that an entry is the full serial and the slot,
-//! twelve bytes: an answer is exact and reads no payment record. A partition grows in place by an eighth, a few entries
+//! twelve bytes: an answer is exact and reads no payment record. Where an entry lies depends on a number that only this
+//! process knows: serials are the participants' choice. A partition grows in place by an eighth, a few entries
 //! an insert, so that no insert waits for a table to be copied and the memory stays below 16 bytes an id. A sealed day is
 //! dropped whole, and its memory serves the next.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use hashbrown::HashTable;
@@ -13,8 +15,10 @@ use super::partition::{Partition, Pool};
 use crate::domain::{BusinessDate, PaymentId, PaymentSlot};
 
 /// Payment id → slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DuplicateIndex {
+    /// Decides where ids lie, and nothing else: what is found never depends on it.
+    secret: u64,
     partitions: Vec<Partition>,
     /// An id's high half → its partition.
     directory: HashTable<(u64, u32)>,
@@ -55,11 +59,23 @@ impl<'a> IndexedLane<'a> {
     }
 }
 
+impl Default for DuplicateIndex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl DuplicateIndex {
     /// An empty index.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            secret: RandomState::new().hash_one(0),
+            partitions: Vec::new(),
+            directory: HashTable::new(),
+            pool: Pool::new(),
+            length: 0,
+        }
     }
 
     /// Maps and faults in memory for so many more ids, so that none is asked of the host while payments flow.
@@ -94,7 +110,7 @@ impl DuplicateIndex {
         debug_assert!(slot != PaymentSlot::NONE && self.find(id).is_none());
         let number = match self.number(id.high) {
             Some(number) => number,
-            None => self.add(Partition::new(id.high)),
+            None => self.add(Partition::new(id.high, self.secret)),
         };
         self.partitions[number].insert(id.low, slot, &mut self.pool);
         self.length += 1;
@@ -168,7 +184,7 @@ impl DuplicateIndex {
     /// When the lane is there already, or the host has no memory left to give.
     pub fn restore(&mut self, high: u64, count: usize, entries: impl Iterator<Item = (u64, PaymentSlot)>) {
         assert!(self.number(high).is_none(), "lane {high:#018x} was restored twice");
-        let partition = Partition::restored(high, count, entries, &mut self.pool);
+        let partition = Partition::restored(high, self.secret, count, entries, &mut self.pool);
         self.length += partition.len();
         self.add(partition);
     }

@@ -18,7 +18,7 @@ use super::window::Windows;
 use crate::domain::{
     BusinessDate, Currency, ParticipantTerms, PaymentId, Position, Role, SchemeTerms, UtcNanos, WindowId,
 };
-use crate::wire::{Effect, RecordKind, RegisterEntry, WordEntry};
+use crate::wire::{Effect, RecordKind, RegisterEntry, ReplyEvent, RequestEvent, WordEntry};
 
 /// One event as it stands in the journal.
 #[derive(Clone, Copy, Debug)]
@@ -240,6 +240,20 @@ impl Engine {
             RecordKind::Genesis => self.genesis(event),
             RecordKind::Participant => self.participant(event),
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {:?}", event.kind),
+        }
+    }
+
+    /// Asks memory for what [`Engine::apply`] of this event, some events from now, will look up first.
+    #[inline]
+    pub fn prefetch(&self, event: &Event<'_>) {
+        match event.kind {
+            RecordKind::Request => self
+                .index
+                .prefetch(bytemuck::from_bytes::<RequestEvent>(event.payload).body.id),
+            RecordKind::Reply => self
+                .index
+                .prefetch(bytemuck::from_bytes::<ReplyEvent>(event.payload).body.id),
+            _ => {}
         }
     }
 

@@ -77,6 +77,8 @@ impl Entry {
 #[repr(C)]
 pub(super) struct PartitionHead {
     pub(super) key: u64,
+    /// Decides where the entries lie.
+    secret: u64,
     pub(super) elements: u64,
     length: u64,
     capacity: u64,
@@ -90,6 +92,7 @@ pub(super) struct PartitionHead {
 pub(super) struct Partition {
     /// The ids' high half.
     key: u64,
+    mixing: Mixing,
     pieces: Vec<Piece<Entry>>,
     elements: usize,
     length: usize,
@@ -104,10 +107,11 @@ pub(super) struct Partition {
 
 impl Partition {
     /// An empty one for the ids with this high half.
-    pub(super) fn new(key: u64) -> Self {
+    pub(super) fn new(key: u64, secret: u64) -> Self {
         let capacity = homes_of(FIRST_ELEMENTS);
         Self {
             key,
+            mixing: Mixing::new(key, secret),
             pieces: vec![Piece::on_heap(FIRST_ELEMENTS)],
             elements: FIRST_ELEMENTS,
             length: 0,
@@ -122,11 +126,12 @@ impl Partition {
     /// [`Partition::entries`], right in any.
     pub(super) fn restored(
         key: u64,
+        secret: u64,
         count: usize,
         entries: impl Iterator<Item = (u64, PaymentSlot)>,
         pool: &mut Pool,
     ) -> Self {
-        let mut partition = Self::new(key);
+        let mut partition = Self::new(key, secret);
         let wanted = count * 8 / LOAD_MAX_EIGHTHS + count / 64 + SPILL_ELEMENTS;
         while partition.elements < wanted {
             partition.add_elements(pool);
@@ -143,6 +148,7 @@ impl Partition {
     pub(super) fn head(&self) -> PartitionHead {
         PartitionHead {
             key: self.key,
+            secret: self.mixing.secret,
             elements: self.elements as u64,
             length: self.length as u64,
             capacity: self.capacity as u64,
@@ -184,6 +190,7 @@ impl Partition {
         }
         let mut partition = Self {
             key: head.key,
+            mixing: Mixing::new(head.key, head.secret),
             pieces: Vec::new(),
             elements,
             length: head.length as usize,
@@ -223,7 +230,7 @@ impl Partition {
 
     #[inline]
     pub(super) fn find(&self, serial: u64) -> Option<PaymentSlot> {
-        let mixed = mix(self.key, serial);
+        let mixed = self.mixing.mix(serial);
         let entry = self.entry(self.seek(mixed))?;
         (entry.mixed() == mixed && !entry.is_empty()).then(|| entry.slot())
     }
@@ -231,7 +238,7 @@ impl Partition {
     /// Asks for the cache line where `serial` would be.
     #[inline]
     pub(super) fn prefetch(&self, serial: u64) {
-        if let Some(entry) = self.rest(self.home(mix(self.key, serial))).first() {
+        if let Some(entry) = self.rest(self.home(self.mixing.mix(serial))).first() {
             prefetch_read(std::ptr::from_ref(entry));
         }
     }
@@ -239,7 +246,7 @@ impl Partition {
     /// Adds a serial that is not there.
     #[inline]
     pub(super) fn insert(&mut self, serial: u64, slot: PaymentSlot, pool: &mut Pool) {
-        let mixed = mix(self.key, serial);
+        let mixed = self.mixing.mix(serial);
         let position = self.seek(mixed);
         let filled = self.push_in(position, Entry::new(mixed, slot), pool);
         if mixed <= self.low_max && self.cursor > 0 && filled >= self.cursor {
@@ -257,7 +264,7 @@ impl Partition {
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, PaymentSlot)> + '_ {
         let all = self.pieces.iter().flat_map(|piece| piece.iter());
         all.filter(|entry| !entry.is_empty())
-            .map(|entry| (unmix(self.key, entry.mixed()), entry.slot()))
+            .map(|entry| (self.mixing.unmix(entry.mixed()), entry.slot()))
     }
 
     pub(super) fn into_pieces(self) -> Vec<Piece<Entry>> {
@@ -440,6 +447,18 @@ impl Partition {
         );
     }
 
+    /// How many entries lie side by side at most.
+    #[cfg(test)]
+    fn longest_run(&self) -> usize {
+        let (mut run, mut longest) = (0, 0);
+        for position in 0..self.elements {
+            let is_taken = self.entry(position).is_some_and(|entry| !entry.is_empty());
+            run = if is_taken { run + 1 } else { 0 };
+            longest = longest.max(run);
+        }
+        longest
+    }
+
     /// True while entries are being moved.
     #[cfg(test)]
     pub(super) fn grows(&self) -> bool {
@@ -465,28 +484,46 @@ fn scale(mixed: u64, capacity: usize) -> usize {
 const FIRST_FACTOR: u64 = 0xBF58_476D_1CE4_E5B9;
 const SECOND_FACTOR: u64 = 0x94D0_49BB_1331_11EB;
 
-#[inline]
-fn offset(key: u64) -> u64 {
-    (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+/// Spreads serials over 64 bits, two serials never to the same number: the finaliser of SplitMix64 with two numbers in it that
+/// only this process knows. Serials are the participants' own choice; nobody may choose such as all lie in one place.
+#[derive(Clone, Copy, Debug)]
+struct Mixing {
+    secret: u64,
+    added: u64,
+    flipped: u64,
 }
 
-/// Spreads serials over 64 bits, two serials never to the same number (the finaliser of SplitMix64).
-#[inline]
-fn mix(key: u64, serial: u64) -> u64 {
-    let mut x = serial.wrapping_add(offset(key));
-    x = (x ^ x >> 30).wrapping_mul(FIRST_FACTOR);
-    x = (x ^ x >> 27).wrapping_mul(SECOND_FACTOR);
-    x ^ x >> 31
-}
+impl Mixing {
+    fn new(key: u64, secret: u64) -> Self {
+        let spread = |x: u64| {
+            let x = (x ^ x >> 32).wrapping_mul(FIRST_FACTOR);
+            (x ^ x >> 29).wrapping_mul(SECOND_FACTOR)
+        };
+        let added = spread(key ^ secret);
+        Self {
+            secret,
+            added,
+            flipped: spread(added ^ secret.rotate_left(32)),
+        }
+    }
 
-/// The serial that was mixed.
-fn unmix(key: u64, mixed: u64) -> u64 {
-    let mut x = mixed ^ mixed >> 31 ^ mixed >> 62;
-    x = x.wrapping_mul(inverse(SECOND_FACTOR));
-    x ^= x >> 27 ^ x >> 54;
-    x = x.wrapping_mul(inverse(FIRST_FACTOR));
-    x ^= x >> 30 ^ x >> 60;
-    x.wrapping_sub(offset(key))
+    #[inline]
+    fn mix(self, serial: u64) -> u64 {
+        let mut x = serial.wrapping_add(self.added);
+        x = (x ^ x >> 30).wrapping_mul(FIRST_FACTOR) ^ self.flipped;
+        x = (x ^ x >> 27).wrapping_mul(SECOND_FACTOR);
+        x ^ x >> 31
+    }
+
+    /// The serial that was mixed.
+    fn unmix(self, mixed: u64) -> u64 {
+        let mut x = mixed ^ mixed >> 31 ^ mixed >> 62;
+        x = x.wrapping_mul(inverse(SECOND_FACTOR));
+        x = x ^ x >> 27 ^ x >> 54;
+        x = (x ^ self.flipped).wrapping_mul(inverse(FIRST_FACTOR));
+        x = x ^ x >> 30 ^ x >> 60;
+        x.wrapping_sub(self.added)
+    }
 }
 
 /// The number that undoes a multiplication by an odd one, by Newton's method: each step doubles the bits that are right.
@@ -506,25 +543,42 @@ mod tests {
 
     #[test]
     fn mixing_is_undone_for_every_kind_of_serial() {
-        for key in [0, 1, 0x0135_2A5C_0007_0002, u64::MAX] {
+        for (key, secret) in [(0, 0), (0x0135_2A5C_0007_0002, 7), (u64::MAX, u64::MAX), (1, 1 << 63)] {
+            let mixing = Mixing::new(key, secret);
             for bit in 0..64 {
                 for serial in [1 << bit, u64::MAX << bit, u64::MAX >> bit, 3u64.rotate_left(bit)] {
-                    assert_eq!(unmix(key, mix(key, serial)), serial);
+                    assert_eq!(mixing.unmix(mixing.mix(serial)), serial);
                 }
             }
-            assert_eq!(unmix(key, mix(key, 0)), 0);
+            assert_eq!(mixing.unmix(mixing.mix(0)), 0);
         }
+    }
+
+    #[test]
+    fn serials_chosen_to_lie_in_one_place_are_spread_where_the_secret_is_another() {
+        let key = 42;
+        let guessed = Mixing::new(key, 1);
+        let mut pool = Pool::new();
+        let mut partition = Partition::new(key, 2);
+        let chosen = (0..20_000).map(|n| guessed.unmix((1 << 63) + n));
+        for (slot, serial) in (0..).zip(chosen) {
+            partition.insert(serial, PaymentSlot(slot), &mut pool);
+        }
+        partition.invariants();
+        let longest = partition.longest_run();
+        assert!(longest < 2_000, "a run of {longest} of 20,000 entries");
     }
 
     #[test]
     fn an_entry_at_either_end_of_the_numbers_lives_through_growth() {
         let key = 42;
         let mut pool = Pool::new();
-        let mut partition = Partition::new(key);
+        let mut partition = Partition::new(key, 0);
+        let mixing = partition.mixing;
         // Mixed serials 0, u64::MAX and their neighbours: first and last homes, and a run behind the last home.
         let ends: Vec<u64> = (0..40)
             .chain((0..400).map(|n| u64::MAX - n))
-            .map(|m| unmix(key, m))
+            .map(|m| mixing.unmix(m))
             .collect();
         for (slot, &serial) in ends.iter().enumerate() {
             partition.insert(serial, PaymentSlot(slot as u32), &mut pool);

@@ -1,6 +1,6 @@
 //! `clearway journal`: read a journal's files, offline or beside the switch that writes them.
 //!
-//! Nothing here takes the switch's lock or writes a byte.
+//! Only `restore` takes the switch's lock and adds segments; nothing here changes one that is there.
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use blake3::Hash;
 use clap::{Args, Subcommand};
 
+use super::journal_archive::{ArchiveArgs, PlaceArgs, RestoreArgs, archive, restore};
 use super::journal_event::{event_json, original_of, payment_of};
 use super::journal_report::{Progress, replay, stat, verify};
 use super::{CliError, Verdict};
 use crate::domain::PaymentId;
-use crate::journal::{Journal, JournalError, JournalFiles, Record};
+use crate::journal::{JournalError, JournalFiles, Record};
 use crate::wire::RecordKind;
 
 /// How often `tail --follow` looks for more.
@@ -30,11 +32,31 @@ pub(super) struct JournalArgs {
 
 #[derive(Subcommand, Debug)]
 enum JournalCommand {
-    /// Check every record, on every core; exits 1 at damage, naming file and offset
-    #[command(after_help = "Example:\n  clearway journal verify data")]
+    #[command(flatten)]
+    Read(ReadCommand),
+    /// Compress sealed segments into an archive, each read back and checked; removes nothing
+    #[command(after_help = "Example:\n  clearway journal archive data --to /mnt/archive")]
+    Archive(ArchiveArgs),
+    /// Bring segments back out of an archive
+    #[command(after_help = "Examples:\n  clearway journal restore /mnt/archive restored\n  \
+                      clearway journal restore /mnt/archive restored --from 1000000 --to 2000000")]
+    Restore(RestoreArgs),
+}
+
+#[derive(Subcommand, Debug)]
+enum ReadCommand {
+    /// Check every record, on every core, and hold the bytes against the chain of hashes that was made when they were new;
+    /// exits 1 at damage and where history was rewritten, naming file and offset
+    #[command(after_help = "Examples:\n  clearway journal verify data\n  \
+                      clearway journal verify data --archive /mnt/archive\n  \
+                      clearway journal verify data --checkpoint 5bd1…e9  (64 hex digits, from `clearway journal stat`)")]
     Verify {
-        /// The data directory, or the journal in it
-        directory: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// A value of the chain that was taken away earlier: prove that this journal still holds the history it stood for;
+        /// may be given again
+        #[arg(long, value_name = "HEX", value_parser = chain_value)]
+        checkpoint: Vec<Hash>,
         /// Write the result as JSON to this file, `-` for stdout
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -42,8 +64,8 @@ enum JournalCommand {
     /// Count records and bytes by kind, events a second, bytes a payment and a durable write
     #[command(after_help = "Example:\n  clearway journal stat data --json -")]
     Stat {
-        /// The data directory, or the journal in it
-        directory: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
         /// Write the figures as JSON to this file, `-` for stdout
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -53,8 +75,8 @@ enum JournalCommand {
                       clearway journal dump data --payment 20260204-517-3-987654321012\n  \
                       clearway journal dump data --kind window")]
     Dump {
-        /// The data directory, or the journal in it
-        directory: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
         /// The first event
         #[arg(long, value_name = "EVENT", default_value_t = 1)]
         from: u64,
@@ -71,8 +93,8 @@ enum JournalCommand {
     /// Print the last events as JSON lines
     #[command(after_help = "Example:\n  clearway journal tail data --events 20 --follow")]
     Tail {
-        /// The data directory, or the journal in it
-        directory: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
         /// How many
         #[arg(long, value_name = "N", default_value_t = 10)]
         events: usize,
@@ -86,8 +108,8 @@ enum JournalCommand {
         after_help = "Examples:\n  clearway journal replay data\n  clearway journal replay data --until 1000000 --json -"
     )]
     Replay {
-        /// The data directory, or the journal in it
-        directory: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
         /// The last event to apply [default: the journal's last]
         #[arg(long, value_name = "EVENT")]
         until: Option<u64>,
@@ -99,38 +121,43 @@ enum JournalCommand {
 
 pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
     match &args.command {
-        JournalCommand::Verify { directory, json } => verify(&journal_in(directory)?, json.as_deref()),
-        JournalCommand::Stat { directory, json } => stat(&journal_in(directory)?, json.as_deref()),
-        JournalCommand::Dump {
-            directory,
+        JournalCommand::Read(command) => {
+            let place = command.place().find()?;
+            read(command, &place.journal).map_err(|error| place.tell(error))
+        }
+        JournalCommand::Archive(args) => archive(args),
+        JournalCommand::Restore(args) => restore(args),
+    }
+}
+
+impl ReadCommand {
+    const fn place(&self) -> &PlaceArgs {
+        match self {
+            Self::Verify { place, .. }
+            | Self::Stat { place, .. }
+            | Self::Dump { place, .. }
+            | Self::Tail { place, .. }
+            | Self::Replay { place, .. } => place,
+        }
+    }
+}
+
+fn read(command: &ReadCommand, journal: &Path) -> Result<Verdict, CliError> {
+    match command {
+        ReadCommand::Verify { checkpoint, json, .. } => verify(journal, checkpoint, json.as_deref()),
+        ReadCommand::Stat { json, .. } => stat(journal, json.as_deref()),
+        ReadCommand::Dump {
             from,
             to,
             kind,
             payment,
-        } => dump(&journal_in(directory)?, *from..=to.unwrap_or(u64::MAX), |record| {
+            ..
+        } => dump(journal, *from..=to.unwrap_or(u64::MAX), |record| {
             kind.is_none_or(|kind| record.kind == kind) && payment.is_none_or(|payment| is_about(record, payment))
         }),
-        JournalCommand::Tail {
-            directory,
-            events,
-            follow,
-        } => tail(&journal_in(directory)?, *events, *follow),
-        JournalCommand::Replay { directory, until, json } => replay(&journal_in(directory)?, *until, json.as_deref()),
+        ReadCommand::Tail { events, follow, .. } => tail(journal, *events, *follow),
+        ReadCommand::Replay { until, json, .. } => replay(journal, *until, json.as_deref()),
     }
-}
-
-/// The journal that `directory` is or has.
-fn journal_in(directory: &Path) -> Result<PathBuf, CliError> {
-    [directory.to_owned(), directory.join("journal")]
-        .into_iter()
-        .find(|place| Journal::exists(place))
-        .ok_or_else(|| {
-            CliError::Usage(format!(
-                "{}: there is no journal here (no segment, such as 000000000000.seg, in it or in its subdirectory journal); name a \
-                 switch's data directory",
-                directory.display()
-            ))
-        })
 }
 
 pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
@@ -187,7 +214,7 @@ fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError>
         }
     }
     let mut end = walk.end();
-    pending.extend(last.iter().map(shown));
+    pending.extend(shown_if_kept(&files, &last).map_err(failed)?);
     if !follow {
         for (_, text) in &pending {
             line(&mut out, text)?;
@@ -213,6 +240,13 @@ fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError>
         end = walk.end();
     }
     Ok(Verdict::Well)
+}
+
+/// What is shown of records that were read a while ago, unless the switch has used the segment of one of them again since.
+fn shown_if_kept(files: &JournalFiles, records: &VecDeque<Record<'_>>) -> Result<Vec<(u64, String)>, JournalError> {
+    let texts = records.iter().map(shown).collect();
+    records.front().map_or(Ok(()), |first| files.check_kept(first))?;
+    Ok(texts)
 }
 
 fn shown(record: &Record<'_>) -> (u64, String) {
@@ -257,10 +291,53 @@ fn payment_id(text: &str) -> Result<PaymentId, String> {
         .ok_or_else(|| "a payment is written date-originator-lane-serial, as in 20260204-517-3-987654321012".to_owned())
 }
 
+fn chain_value(text: &str) -> Result<Hash, String> {
+    Hash::from_hex(text)
+        .map_err(|_| "a value of the chain is 64 hex digits, as `clearway journal stat` prints it".to_owned())
+}
+
 /// True when the error is what a check is there to find.
 pub(super) const fn is_finding(error: &JournalError) -> bool {
     matches!(
         error,
         JournalError::Damaged { .. } | JournalError::SegmentForeign { .. } | JournalError::SegmentMissing { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UtcNanos;
+    use crate::journal::{Journal, JournalOptions, SyncMode};
+
+    #[test]
+    fn the_last_events_are_not_shown_from_a_segment_that_is_gone_since_they_were_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(JournalOptions {
+            directory: directory.path().to_owned(),
+            segment_bytes: JournalOptions::SEGMENT_BYTES_MIN,
+            ring_bytes: 2 * JournalOptions::SEGMENT_BYTES_MIN,
+            sync: SyncMode::Auto,
+            lock_memory: false,
+            prepared_segments: 1,
+            link_agents: 1,
+            start: None,
+            gate: None,
+        })
+        .unwrap();
+        for time in 1..=3 {
+            journal
+                .appender
+                .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
+                .unwrap();
+        }
+        journal.appender.publish();
+        journal.syncer.sync().unwrap();
+        let files = JournalFiles::open(directory.path()).unwrap();
+        let last: VecDeque<_> = files.records().map(Result::unwrap).collect();
+        assert_eq!(shown_if_kept(&files, &last).unwrap().len(), 3);
+        std::fs::remove_file(directory.path().join("000000000000.seg")).unwrap();
+        let refused = shown_if_kept(&files, &last);
+        assert!(matches!(refused, Err(JournalError::NotKept { .. })), "{refused:?}");
+    }
 }

@@ -5,20 +5,24 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use blake3::Hash;
 use serde_json::{Map, Value, json};
 
 use super::journal::{failed, is_finding};
+use super::journal_chain::chain_told;
 use super::output::{Table, report};
 use super::{CliError, Verdict};
 use crate::domain::NANOS_PER_SECOND;
-use crate::journal::{JournalError, JournalFiles, Statistics, Verification};
+use crate::journal::{Chain, JournalError, JournalFiles, Statistics, Verification};
 use crate::wire::RecordKind;
 
 /// How long a command may be silent.
 const SILENT_FOR: Duration = Duration::from_secs(2);
 
-pub(super) fn verify(journal: &Path, json_to: Option<&Path>) -> Result<Verdict, CliError> {
+pub(super) fn verify(journal: &Path, asked: &[Hash], json_to: Option<&Path>) -> Result<Verdict, CliError> {
     let started = Instant::now();
+    // Read before the journal, which a running switch makes longer first.
+    let chain = Chain::read(journal);
     let files = match JournalFiles::open(journal) {
         Ok(files) => files,
         Err(error) if is_finding(&error) => {
@@ -31,22 +35,32 @@ pub(super) fn verify(journal: &Path, json_to: Option<&Path>) -> Result<Verdict, 
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let progress = Mutex::new(Progress::new());
     let count = files.segment_count();
-    let found = files.verify(threads, &|done| {
+    let found = files.verify_with(chain.as_ref().ok().and_then(Option::as_ref), threads, &|done| {
         // Whoever finds it taken leaves the telling to the one who has it.
         if let Ok(mut progress) = progress.try_lock() {
             progress.tell(|| format!("{done} of {count} segments checked"));
         }
     });
     let seconds = started.elapsed().as_secs_f64();
+    let told = chain_told(chain, found.chain.as_ref(), asked);
+    let mut json = verification_json(journal, &files, &found, threads, seconds);
+    json["well"] = json!(found.damage.is_none() && told.faults.is_empty());
+    json["chain"] = told.json;
     report(
         json_to,
-        &verification_json(journal, &files, &found, threads, seconds),
-        &verification_text(&found, threads, seconds),
+        &json,
+        &(verification_text(&found, threads, seconds) + &told.text),
     )?;
-    match found.damage {
-        None => Ok(Verdict::Well),
-        Some(damage) => Err(failed(damage)),
+    let faults: Vec<String> = found
+        .damage
+        .iter()
+        .map(ToString::to_string)
+        .chain(told.faults)
+        .collect();
+    if faults.is_empty() {
+        return Ok(Verdict::Well);
     }
+    Err(failed(faults.join("\n       ")))
 }
 
 fn verification_text(found: &Verification, threads: NonZeroUsize, seconds: f64) -> String {
@@ -169,7 +183,11 @@ pub(super) fn stat(journal: &Path, json_to: Option<&Path>) -> Result<Verdict, Cl
         figures.group_bytes_largest,
         figures.groups,
     );
+    let chain = Chain::read(journal);
+    let told = chain_told(chain, None, &[]);
+    let text = text + &told.text;
     let json = json!({
+        "chain": told.json,
         "journal": journal.display().to_string(),
         "kinds": kinds,
         "events": figures.events,
@@ -189,7 +207,10 @@ pub(super) fn stat(journal: &Path, json_to: Option<&Path>) -> Result<Verdict, Cl
         "epoch": figures.epoch,
     });
     report(json_to, &json, &text)?;
-    Ok(Verdict::Well)
+    match told.faults.first() {
+        None => Ok(Verdict::Well),
+        Some(fault) => Err(failed(fault)),
+    }
 }
 
 /// None where there is nothing to divide by.

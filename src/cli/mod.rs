@@ -10,6 +10,8 @@ mod demo;
 mod directory;
 mod doctor;
 mod journal;
+mod journal_archive;
+mod journal_chain;
 mod journal_event;
 mod journal_report;
 mod output;

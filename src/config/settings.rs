@@ -33,6 +33,8 @@ pub struct Settings {
     pub links: LinkSettings,
     /// Register and snapshots.
     pub follower: FollowerSettings,
+    /// What becomes of the journal's old segments.
+    pub archive: ArchiveSettings,
     /// How long a shutdown waits for open payments, milliseconds; `None` = the directory's longest T1.
     pub shutdown_drain_ms: Option<u64>,
 }
@@ -103,6 +105,35 @@ impl Default for LinkSettings {
     }
 }
 
+/// What becomes of the journal's old segments.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArchiveSettings {
+    /// Where sealed segments are archived; `None` = nowhere, and none is ever removed.
+    pub directory: Option<PathBuf>,
+    /// zstd's level, 1 to 19.
+    pub level: i32,
+    /// What the journal's segments may take on disk, MiB, before old ones are retired; `None` = whatever there is.
+    pub journal_keep_mib: Option<u64>,
+}
+
+impl ArchiveSettings {
+    /// What the journal's segments may take on disk, bytes.
+    #[must_use]
+    pub fn keep_bytes(&self) -> Option<u64> {
+        self.journal_keep_mib.map(|mib| mib << 20)
+    }
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            level: 1,
+            journal_keep_mib: None,
+        }
+    }
+}
+
 impl Settings {
     /// Settings with every default, for a switch that keeps everything under `data` and reads `directory`.
     #[must_use]
@@ -118,6 +149,7 @@ impl Settings {
             windows: WindowSettings::default(),
             links: LinkSettings::default(),
             follower: FollowerSettings::default(),
+            archive: ArchiveSettings::default(),
             shutdown_drain_ms: None,
         }
     }
@@ -188,6 +220,14 @@ impl Settings {
             follower.payments_in_memory,
             follower.register_days
         ));
+        text.push_str("\n[archive]\n");
+        if let Some(directory) = &self.archive.directory {
+            text.push_str(&format!("directory = {}\n", path(directory)));
+        }
+        text.push_str(&format!("level = {}\n", self.archive.level));
+        if let Some(journal_keep_mib) = self.archive.journal_keep_mib {
+            text.push_str(&format!("journal_keep_mib = {journal_keep_mib}\n"));
+        }
         text
     }
 }
@@ -237,6 +277,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
     let windows = read_windows(root);
     let links = read_links(root);
     let follower = read_follower(root);
+    let archive = read_archive(root, base);
     let shutdown_drain_ms = root.integer("shutdown_drain_ms", 0..=600_000).map(|drain| drain.value);
     Some(Settings {
         listen: listen?.0,
@@ -249,6 +290,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
         windows,
         links,
         follower,
+        archive,
         shutdown_drain_ms,
     })
 }
@@ -337,6 +379,29 @@ fn read_links(root: &Section<'_, '_>) -> LinkSettings {
     links
 }
 
+fn read_archive(root: &Section<'_, '_>, base: &Path) -> ArchiveSettings {
+    let defaults = ArchiveSettings::default();
+    let Some(section) = root.section("archive") else {
+        return defaults;
+    };
+    let directory = section.text("directory").map(|directory| base.join(directory.value));
+    let keep = section.integer("journal_keep_mib", 1..=1 << 40);
+    if let (None, Some(keep)) = (&directory, &keep) {
+        section.fault(
+            keep.span.clone(),
+            "`journal_keep_mib` without `directory`: no segment is removed that is not archived",
+            "add `directory = \"../archive\"`, best on another disk",
+        );
+    }
+    let archive = ArchiveSettings {
+        directory,
+        level: section.integer_or("level", 1..=19, defaults.level as u64) as i32,
+        journal_keep_mib: keep.map(|mib| mib.value),
+    };
+    section.finish();
+    archive
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +433,11 @@ mod tests {
             settle: true,
         };
         settings.links.keepalive_ms = 250;
+        settings.archive = ArchiveSettings {
+            directory: Some("/var/archive".into()),
+            level: 7,
+            journal_keep_mib: Some(1_024),
+        };
         settings.shutdown_drain_ms = Some(0);
         settings.follower.enabled = false;
         settings.follower.snapshot_every_s = 3;
@@ -392,6 +462,13 @@ mod tests {
         let fault = &error.faults()[0];
         assert_eq!((fault.line, fault.column), (5, 1));
         assert_eq!(fault.advice, "did you mean `keepalive_ms`?");
+    }
+
+    #[test]
+    fn a_bound_on_the_journal_without_an_archive_is_refused() {
+        let error = parse(&format!("{LEAST}[archive]\njournal_keep_mib = 512\n")).expect_err("no archive");
+        assert_eq!(error.faults()[0].line, 5);
+        assert!(error.faults()[0].advice.contains("add `directory"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+use super::archivist::ArchivistView;
 use super::lists::success_json;
 use crate::agent::IntakeGate;
 use crate::clearing::{ExceptionItem, Figures, InDoubtSnapshot, LedgerSnapshot};
@@ -58,6 +59,8 @@ pub struct StatusSource {
     pub follower: Option<Arc<FollowerCounters>>,
     /// What the start cost, as JSON.
     pub start: Value,
+    /// What the archivist has come to.
+    pub archivist: ArchivistView,
     /// Wall clock − switch clock, nanoseconds, is asked here.
     pub clock: crate::agent::SwitchClock,
 }
@@ -110,6 +113,8 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
         },
         "start": source.start,
         "follower": source.follower.as_ref().map(|follower| follower.json(positions.durable())),
+        "chain": source.archivist.chain_json(),
+        "archive": source.archivist.archive_json(),
         "requests": count(|c| &c.requests),
         "replies": count(|c| &c.replies),
         "refused_at_door": count(|c| &c.refused_at_door),

@@ -156,6 +156,10 @@ impl JournalFiles {
         records.position()
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A scan that stands at the first record that is kept.
     pub(super) fn new_scan(&self) -> Scan {
         let seed = Seed::new(self.journal_id);
@@ -195,9 +199,10 @@ impl JournalFiles {
             .metadata()
             .map_err(JournalError::system(&path, "look at the segment"))?
             .ino();
-        // SAFETY: segments are never truncated once they have their name; records that a running switch is writing while
-        // they are read, or writes into the file when it has become a later segment, do not pass their CRC or do, and
-        // count in neither case before they are read again.
+        // SAFETY: nobody makes a segment's file shorter, whatever its name has become: it is written in place or unlinked,
+        // so that the pages stay. Its bytes change while a running switch writes records, which do not pass their CRC or
+        // do and are looked at again, and when it uses the file as a later segment: who relies on a record that was read
+        // a while ago asks `check_kept` first.
         let segment = unsafe { Mmap::map(&file) }.map_err(JournalError::system(&path, "map the segment"))?;
         let header = SegmentHeader::parse(&segment).map_err(foreign)?;
         if header.journal_id != self.journal_id || header.number != number {
@@ -215,6 +220,15 @@ impl JournalFiles {
         // Only advice: reading ahead is lost where it is refused.
         let _refused = segment.advise(Advice::Sequential);
         Ok(MappedSegment { bytes: segment, inode })
+    }
+
+    /// Whether `record`, read from these files a while ago, still is what was read. A running switch uses the oldest
+    /// segments again first: of several records it is enough to ask for the first.
+    ///
+    /// # Errors
+    /// [`JournalError::NotKept`]: its segment was removed or used again; its bytes may be anything by now.
+    pub fn check_kept(&self, record: &Record<'_>) -> Result<(), JournalError> {
+        self.gone(self.geometry.segment_of(record.position)).map_or(Ok(()), Err)
     }
 
     /// The error that the running switch has removed segment `number` or used it again since it was mapped, if it has.

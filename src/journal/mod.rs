@@ -11,22 +11,32 @@
 //! sequencer ─ Appender ─▶ tail in memory ─ Syncer ─▶ segment files ◀─ Preparer (makes them ahead)
 //!                         │   ▲ durable                │
 //!   clearing ◀ TailReader ┘   └ TailView ▶ link agents └▶ JournalFiles ▶ replay, audit, tools
-//!                 follower, chain ◀ JournalReader: what the tail still holds, else the files
+//!                        follower ◀ JournalReader: what the tail still holds, else the files
+//!        chain, archive ◀ the segment files, past the page cache
 //! ```
 //! A [`Journal`] is taken apart at start and its parts given to the stages, one thread each. The bytes are described in
 //! `layout.rs`, their reading after a crash in `recovery.rs`.
 
 mod appender;
+mod archive;
+mod archive_error;
+mod chain;
+mod chain_check;
+mod chain_writer;
 mod checksum;
+mod digest;
 mod error;
 mod files;
 mod layout;
+mod manifest;
 mod options;
 mod place;
 mod positions;
 mod preparer;
 mod reader;
 mod recovery;
+mod restore;
+mod retired;
 mod scan;
 mod segment;
 mod statistics;
@@ -38,15 +48,24 @@ mod tests;
 mod verify;
 
 pub use appender::Appender;
+pub use archive::{Adding, Archive, ArchiveStep, Checking};
+pub use archive_error::ArchiveError;
+pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
+pub use chain_check::ChainVerdict;
+pub use chain_writer::ChainWriter;
+pub use digest::{ChainEntry, SegmentFacts, WindowMark};
 pub use error::{Full, JournalError};
 pub use files::{JournalFiles, Records, Walk, WalkEnd, Walked};
 pub use layout::{
     BLOCK_BYTES, JournalPosition, RECORD_ALIGNMENT, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
 };
+pub use manifest::Manifest;
 pub use options::{JournalFacts, JournalOptions, JournalStart, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
 pub use preparer::Preparer;
 pub use reader::{JournalReader, JournalSource};
+pub use restore::Restored;
+pub use retired::SealedSegments;
 pub use statistics::{KindFigures, Statistics};
 pub use superblock::{Superblock, SuperblockFacts, superblock_facts};
 pub use syncer::Syncer;
@@ -79,7 +98,7 @@ pub struct Journal {
     pub reader: TailReader,
     /// The link agents'.
     pub view: TailView,
-    /// Makes readers that hold nobody up: the follower's, and those of the archive and the chain.
+    /// Makes readers that hold nobody up, for a follower.
     pub source: JournalSource,
     /// Housekeeping's.
     pub preparer: Preparer,

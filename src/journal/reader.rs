@@ -1,4 +1,4 @@
-//! Readers of the running journal that hold nobody up: a follower, the chain, whoever comes late.
+//! Readers of the running journal that hold nobody up: a follower, whoever comes late.
 //!
 //! What the live tail still holds is copied out of it; what it does not is read from the segment files, the way they are
 //! written, so that no direct write ever meets a cached page. Whoever reads does not know which of the two it is. Each

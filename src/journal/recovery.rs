@@ -59,6 +59,9 @@ pub(super) fn scan(
     let geometry = store.geometry;
     let seed = Seed::new(store.journal_id);
     let first = geometry.segment_of(start.position);
+    if first == numbers.end && geometry.offset(start.position) == SEGMENT_HEADER_BYTES {
+        return ends_at_full_segment(store, ring, first - 1, start);
+    }
     if !numbers.contains(&first) {
         return Err(not_there(store, numbers, start));
     }
@@ -86,7 +89,7 @@ pub(super) fn scan(
         };
         epoch = check_header(store, number, segment)?.epoch.max(epoch);
         if number == first {
-            scan.epoch = scan.epoch.max(check_before(store, segment, start)?);
+            scan.epoch = scan.epoch.max(check_before(store, number, segment, start)?);
         }
         if bad.is_some() {
             remains.search(
@@ -121,6 +124,30 @@ pub(super) fn scan(
     Ok(Findings { scan, remains })
 }
 
+/// The journal that ends with segment `last`, full to its last byte, where `start` is the place behind: the next one could
+/// not be made any more.
+fn ends_at_full_segment(
+    store: &SegmentStore,
+    ring: &MappedMemory,
+    last: u64,
+    start: &JournalStart,
+) -> Result<Findings, JournalError> {
+    let geometry = store.geometry;
+    let place = address(ring, geometry.segment_start(last));
+    // SAFETY: a segment's place in the ring, known to nobody else yet.
+    let segment = unsafe {
+        store.read_whole(last, place)?;
+        std::slice::from_raw_parts(place, geometry.segment_bytes as usize)
+    };
+    let epoch = check_header(store, last, segment)?.epoch;
+    let mut scan = Scan::starting_at(geometry, Seed::new(store.journal_id), start);
+    scan.epoch = scan.epoch.max(epoch).max(check_before(store, last, segment, start)?);
+    Ok(Findings {
+        scan,
+        remains: Remains::default(),
+    })
+}
+
 /// Why there is no segment that `start` lies in.
 fn not_there(store: &SegmentStore, numbers: Range<u64>, start: &JournalStart) -> JournalError {
     let number = store.geometry.segment_of(start.position);
@@ -132,26 +159,25 @@ fn not_there(store: &SegmentStore, numbers: Range<u64>, start: &JournalStart) ->
     }
 }
 
-/// Checks the records of `segment` that lie before `start`, which must lead to it: had they been lost, with all that
+/// Checks the records of segment `number` that lie before `start`, which must lead to it: had they been lost, with all that
 /// follows, the journal would seem to end there and well. Returns the highest epoch among them.
-fn check_before(store: &SegmentStore, segment: &[u8], start: &JournalStart) -> Result<u32, JournalError> {
+fn check_before(store: &SegmentStore, number: u64, segment: &[u8], start: &JournalStart) -> Result<u32, JournalError> {
     let geometry = store.geometry;
-    let number = geometry.segment_of(start.position);
+    let begins_with_it = start.position == geometry.segment_start(number) + SEGMENT_HEADER_BYTES;
     let seed = Seed::new(store.journal_id);
     let mut scan = Scan::of_segment(geometry, seed, number, segment);
     let mut reason = None;
     while reason.is_none() && scan.position < start.position {
         reason = scan.step(segment).err();
     }
-    let leads_there = scan.position == start.position
-        && (scan.next_event == start.next_event || geometry.offset(start.position) == SEGMENT_HEADER_BYTES);
+    let leads_there = scan.position == start.position && (scan.next_event == start.next_event || begins_with_it);
     if reason.is_none() && !leads_there {
         reason = Some("no record with the expected event number begins where a snapshot was taken");
     }
     let Some(reason) = reason else { return Ok(scan.epoch) };
     Err(JournalError::Damaged {
         file: store.path(number),
-        offset: geometry.offset(scan.position),
+        offset: scan.position - geometry.segment_start(number),
         position: scan.position,
         watermark: start.position,
         reason,

@@ -197,7 +197,8 @@ impl SegmentStore {
     pub(super) fn make(&self, number: u64, zeros: &MappedMemory, urgent: bool) -> Result<(), JournalError> {
         let path = self.path(number);
         let unfinished = path.with_extension("seg.new");
-        let outcome = self.make_as(&unfinished, number, zeros, urgent);
+        // What an earlier attempt left may be a segment that somebody has mapped: it is never made shorter.
+        let outcome = remove_if_there(&unfinished).and_then(|()| self.make_as(&unfinished, number, zeros, urgent));
         if let Err(source) = outcome {
             // What is left of it would keep room from whoever must make some; if it can't be removed, open does later.
             let _still_there = fs::remove_file(&unfinished);
@@ -219,7 +220,7 @@ impl SegmentStore {
         if free_bytes(&self.directory)? < self.geometry.segment_bytes {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        let file = self.open_flagged(path, OpenOptions::new().write(true).create(true).truncate(true))?;
+        let file = self.open_flagged(path, OpenOptions::new().write(true).create_new(true))?;
         let bytes = self.geometry.segment_bytes;
         // SAFETY: a call on an open descriptor.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as i64) } != 0 {
@@ -259,7 +260,7 @@ impl SegmentStore {
     /// there and written, so that nothing needs to be allocated or made zeros. True if it did.
     ///
     /// The old segment is gone with its first new name; a crash in between leaves an unfinished segment, which the next
-    /// start removes.
+    /// start removes. What can't be used again is removed at once.
     pub(super) fn reuse_first(&self, number: u64, retained_from: u64) -> Result<bool, JournalError> {
         let first = list(&self.directory)?.start;
         if self.geometry.segment_start(first + 1) > retained_from.min(self.geometry.segment_start(number)) {
@@ -274,9 +275,19 @@ impl SegmentStore {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(JournalError::system(&old, "use the segment again")(source)),
         }
-        self.reuse(&unfinished, number)
-            .map_err(JournalError::system(&unfinished, "use the segment again"))?;
-        fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment"))?;
+        // Before its header is written over: were its old name the one on stable storage then, a start would find another
+        // segment under it.
+        let outcome = sync_directory(&self.directory)
+            .and_then(|()| {
+                self.reuse(&unfinished, number)
+                    .map_err(JournalError::system(&unfinished, "use the segment again"))
+            })
+            .and_then(|()| fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment")));
+        if outcome.is_err() {
+            // It need not be kept; if it can't be removed, the next start does.
+            let _still_there = fs::remove_file(&unfinished);
+        }
+        outcome?;
         sync_directory(&self.directory)?;
         Ok(true)
     }
@@ -430,6 +441,13 @@ pub(super) fn zeros(segment_bytes: u64) -> io::Result<MappedMemory> {
     MappedMemory::new(ZEROS_BYTES.min(segment_bytes as usize), false)
 }
 
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:012}.seg"))
 }
@@ -448,12 +466,7 @@ fn number_of(entry: &fs::DirEntry) -> Option<u64> {
 /// The numbers of the segments in `directory`, which must follow on each other without a gap. Older ones may have been
 /// archived and removed, so that the first need not be 0.
 pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
-    let read = |source| JournalError::system(directory, "list the directory")(source);
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(read)? {
-        numbers.extend(number_of(&entry.map_err(read)?));
-    }
-    numbers.sort_unstable();
+    let numbers = list_with_gaps(directory)?;
     let first = numbers.first().copied().unwrap_or(0);
     for (expected, &number) in (first..).zip(&numbers) {
         if number != expected {
@@ -463,6 +476,17 @@ pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
         }
     }
     Ok(first..first + numbers.len() as u64)
+}
+
+/// The numbers of the segments in `directory`, whichever they are, in order.
+pub(super) fn list_with_gaps(directory: &Path) -> Result<Vec<u64>, JournalError> {
+    let read = |source| JournalError::system(directory, "list the directory")(source);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(directory).map_err(read)? {
+        numbers.extend(number_of(&entry.map_err(read)?));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Removes segments whose making a crash cut short.
@@ -484,24 +508,4 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_met_where_a_segment_is_made_and_leaves_nothing_behind() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = SegmentStore {
-            directory: directory.path().to_owned(),
-            geometry: Geometry { segment_bytes: 1 << 43 },
-            journal_id: [1; 16],
-            epoch: 1,
-            mode: WriteMode::Fdatasync,
-        };
-        let refused = store.make(0, &zeros(1 << 20).unwrap(), true);
-        assert!(
-            matches!(&refused, Err(JournalError::NoSpace { bytes, .. }) if *bytes == 1 << 43),
-            "{refused:?}"
-        );
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-}
+mod tests;

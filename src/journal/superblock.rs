@@ -14,6 +14,7 @@
 //! Who has lost both reads more than he would have to, and may remove no segment before two snapshots are known again.
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,6 +106,18 @@ pub struct SuperblockFacts {
     pub snapshots: [Option<JournalStart>; 2],
 }
 
+impl SuperblockFacts {
+    /// Where the lower of the two snapshots begins: what lies behind it is kept whatever retention wishes. 0 = everything,
+    /// while there are not two.
+    #[must_use]
+    pub fn snapshots_from(&self) -> u64 {
+        match self.snapshots {
+            [Some(one), Some(other)] => one.position.min(other.position),
+            [..] => 0,
+        }
+    }
+}
+
 /// The superblock of an open journal. Written by those who take snapshots and those who remove segments; never waited for
 /// by a stage.
 #[derive(Debug)]
@@ -181,6 +194,10 @@ impl Superblock {
             .custom_flags(flags)
             .open(&path)
             .map_err(JournalError::system(&path, "open the superblock"))?;
+        // Room for both copies is taken at once: a start on a full disk must find it. Where it can't be asked for, or there
+        // is none for a file that was made without, the write says so.
+        // SAFETY: a call on an open descriptor.
+        let _tried = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, (COPIES * BLOCK_BYTES) as i64) };
         let superblock = Self {
             path,
             mode,
@@ -205,15 +222,16 @@ impl Superblock {
         self.state().facts
     }
 
-    /// A snapshot at `place` is on stable storage, newer than all others: a start may begin there.
+    /// A snapshot at `place` is on stable storage, newer than all others: a start may begin there. What is known of one
+    /// at or behind it is forgotten.
     ///
     /// # Errors
     /// It could not be written; then it says what it said before.
     pub fn add_snapshot(&self, place: JournalStart) -> Result<(), JournalError> {
         self.change(|facts| {
-            if facts.snapshots[0] != Some(place) {
-                facts.snapshots = [Some(place), facts.snapshots[0]];
-            }
+            let before = facts.snapshots.into_iter().flatten();
+            let older = before.filter(|known| known.position < place.position);
+            facts.snapshots = [Some(place), older.max_by_key(|known| known.position)];
         })
     }
 
@@ -237,8 +255,7 @@ impl Superblock {
     pub fn retain_from(&self, position: u64) -> Result<u64, JournalError> {
         let mut retained = 0;
         self.change(|facts| {
-            let older = facts.snapshots[1].map_or(0, |older| older.position);
-            facts.retained_from = facts.retained_from.max(position.min(older));
+            facts.retained_from = facts.retained_from.max(position.min(facts.snapshots_from()));
             retained = facts.retained_from;
         })?;
         // Only now: who removes a segment relies on what is on stable storage.
@@ -401,12 +418,18 @@ mod tests {
         superblock.add_snapshot(place(3)).unwrap();
         superblock.add_snapshot(place(3)).unwrap();
         assert_eq!(superblock.facts().snapshots, [Some(place(3)), Some(place(1))]);
+        // Whatever order they came in: none is left that lies behind the newest.
+        superblock.add_snapshot(place(9)).unwrap();
+        superblock.add_snapshot(place(4)).unwrap();
+        assert_eq!(superblock.facts().snapshots, [Some(place(4)), Some(place(3))]);
+        superblock.state().facts.snapshots = [Some(place(2)), Some(place(9))];
+        assert_eq!(superblock.retain_from(u64::MAX).unwrap(), place(2).position);
         // What was given up is never taken back.
-        assert_eq!(superblock.retain_from(0).unwrap(), place(1).position);
-        assert_eq!(superblock.positions.retained_from(), place(1).position);
+        assert_eq!(superblock.retain_from(0).unwrap(), place(2).position);
+        assert_eq!(superblock.positions.retained_from(), place(2).position);
         drop(superblock);
         let again = open(directory.path());
-        assert_eq!(again.positions.retained_from(), place(1).position);
+        assert_eq!(again.positions.retained_from(), place(2).position);
         drop(again);
         // A start that has to read from further back needs what lies there.
         let (mode, _) = WriteMode::choose(directory.path(), crate::journal::SyncMode::Auto).unwrap();

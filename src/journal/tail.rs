@@ -103,6 +103,9 @@ pub(super) fn address(ring: &MappedMemory, position: u64) -> *mut u8 {
     unsafe { ring.as_ptr().add(offset as usize) }
 }
 
+/// How far [`TailReader::look_ahead`] runs before [`TailReader::next`]: long enough for memory to answer.
+const LOOK_AHEAD_RECORDS: usize = 8;
+
 /// Clearing's reader: the events in order and in place, up to what is durable.
 ///
 /// What [`TailReader::next`] returned stays in place until [`Positions::set_applied`] passes it. Call that with
@@ -112,6 +115,9 @@ pub struct TailReader {
     tail: Arc<Tail>,
     position: u64,
     durable_seen: u64,
+    /// Where `look_ahead` goes on, and how many records that is ahead of `position`.
+    ahead: u64,
+    ahead_records: usize,
 }
 
 impl TailReader {
@@ -120,7 +126,27 @@ impl TailReader {
             tail,
             position,
             durable_seen: position,
+            ahead: position,
+            ahead_records: 0,
         }
+    }
+
+    /// The record that [`TailReader::next`] will come to some records from now, each once, so that what it concerns can be
+    /// asked of memory early; never more than [`LOOK_AHEAD_RECORDS`] ahead, and never past what `next` knows to be durable.
+    #[inline]
+    pub fn look_ahead(&mut self) -> Option<Record<'_>> {
+        if self.ahead < self.position {
+            (self.ahead, self.ahead_records) = (self.position, 0);
+        }
+        while self.ahead_records < LOOK_AHEAD_RECORDS && self.ahead < self.durable_seen {
+            let (record, end) = record_at(&self.tail, self.ahead, self.durable_seen);
+            self.ahead = end;
+            self.ahead_records += 1;
+            if record.kind.is_event() {
+                return Some(record);
+            }
+        }
+        None
     }
 
     /// The next durable event, if there is one.
@@ -137,34 +163,11 @@ impl TailReader {
                     return None;
                 }
             }
-            let at = self.position;
-            let start = self.tail.address(at);
-            // SAFETY: `at` is a record's beginning before `durable` and not before `applied`: the appender wrote a whole
-            // header there, released it through `durable`, and does not come back before `applied` has passed it.
-            let header = unsafe { start.cast::<RecordHeader>().read() };
-            let length = u64::from(header.length);
-            let kind = header
-                .record_kind()
-                .filter(|_| length >= RECORD_HEADER_BYTES && at + length <= self.durable_seen)
-                .unwrap_or_else(|| panic!("no record at journal position {at}: the tail in memory was overwritten"));
-            prefetch_read(self.tail.address(at + length));
-            self.position = self.tail.geometry.past_header(at + length);
-            if kind.is_event() {
-                // SAFETY: as for the header; the record lies in one piece, because segments divide the ring. It is held
-                // while `self` is borrowed, since who could release it does so by this reader's position.
-                let payload = unsafe {
-                    std::slice::from_raw_parts(
-                        start.add(RECORD_HEADER_BYTES as usize),
-                        (length - RECORD_HEADER_BYTES) as usize,
-                    )
-                };
-                return Some(Record {
-                    kind,
-                    number: header.number,
-                    time: UtcNanos(header.time_ns),
-                    position: at + RECORD_HEADER_BYTES,
-                    payload,
-                });
+            let (record, end) = record_at(&self.tail, self.position, self.durable_seen);
+            self.position = end;
+            self.ahead_records = self.ahead_records.saturating_sub(1);
+            if record.kind.is_event() {
+                return Some(record);
             }
         }
     }
@@ -182,6 +185,37 @@ impl TailReader {
     pub fn has_next(&self) -> bool {
         self.position < self.durable_seen || self.position < self.tail.positions.durable()
     }
+}
+
+/// The record at `at`, below `durable`, and where the one behind it begins.
+#[inline]
+fn record_at(tail: &Tail, at: u64, durable: u64) -> (Record<'_>, u64) {
+    let start = tail.address(at);
+    // SAFETY: `at` is a record's beginning before `durable` and not before `applied`: the appender wrote a whole
+    // header there, released it through `durable`, and does not come back before `applied` has passed it.
+    let header = unsafe { start.cast::<RecordHeader>().read() };
+    let length = u64::from(header.length);
+    let kind = header
+        .record_kind()
+        .filter(|_| length >= RECORD_HEADER_BYTES && at + length <= durable)
+        .unwrap_or_else(|| panic!("no record at journal position {at}: the tail in memory was overwritten"));
+    prefetch_read(tail.address(at + length));
+    // SAFETY: as for the header; the record lies in one piece, because segments divide the ring. It is held while
+    // the reader that asks is borrowed, since who could release it does so by that reader's position.
+    let payload = unsafe {
+        std::slice::from_raw_parts(
+            start.add(RECORD_HEADER_BYTES as usize),
+            (length - RECORD_HEADER_BYTES) as usize,
+        )
+    };
+    let record = Record {
+        kind,
+        number: header.number,
+        time: UtcNanos(header.time_ns),
+        position: at + RECORD_HEADER_BYTES,
+        payload,
+    };
+    (record, tail.geometry.past_header(at + length))
 }
 
 /// A link agent's view of the tail, for copying accepted requests out of it.

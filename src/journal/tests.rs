@@ -1,6 +1,8 @@
 //! Claims about the whole journal, on real files.
 
 mod after_a_crash;
+mod archived;
+mod chained;
 mod every_byte;
 mod live;
 mod model;

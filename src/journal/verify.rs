@@ -8,6 +8,9 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::chain::{Chain, ChainError};
+use super::chain_check::ChainVerdict;
+use super::digest::ChainEntry;
 use super::error::JournalError;
 use super::files::JournalFiles;
 use super::layout::{Geometry, RecordHeader, SEGMENT_HEADER_BYTES, Seed};
@@ -38,6 +41,9 @@ pub struct Verification {
     /// [`JournalError::Damaged`], where a record at the end had been durable; [`JournalError::NotKept`], where the running
     /// switch removed a segment before it was read.
     pub damage: Option<JournalError>,
+    /// What holding it against the chain came to, where that was asked for; at damage, of what lies before it. None where
+    /// segments were removed meanwhile.
+    pub chain: Option<ChainVerdict>,
 }
 
 /// What a segment holds, taken alone.
@@ -47,6 +53,7 @@ struct SegmentFindings {
     first_epoch: u32,
     scan: Scan,
     whole: bool,
+    entries: Vec<ChainEntry>,
 }
 
 impl JournalFiles {
@@ -57,9 +64,25 @@ impl JournalFiles {
     /// When a thread can't be started.
     #[must_use]
     pub fn verify(&self, threads: NonZeroUsize, progress: &(dyn Fn(u64) + Sync)) -> Verification {
+        self.verify_with(None, threads, progress)
+    }
+
+    /// As [`JournalFiles::verify`], and holds the bytes against `chain`, where there is one.
+    ///
+    /// # Panics
+    /// When a thread can't be started.
+    #[must_use]
+    pub fn verify_with(
+        &self,
+        chain: Option<&Chain>,
+        threads: NonZeroUsize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Verification {
         let geometry = self.geometry();
         let numbers = self.segment_numbers();
-        let found = over_segments(numbers.clone(), threads, progress, |number| self.check_alone(number));
+        let found = over_segments(numbers.clone(), threads, progress, |number| {
+            self.check_alone(number, chain.is_some())
+        });
         let mut scan = self.new_scan();
         let first_event = scan.next_event;
         let mut bad = None;
@@ -88,6 +111,21 @@ impl JournalFiles {
             .map(|remains: &Remains| remains.watermark)
             .max()
             .unwrap_or(0);
+        let mut damage = bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason));
+        let mut verdict = match &damage {
+            // What was removed meanwhile is proved by the archive.
+            Some(JournalError::NotKept { .. }) => None,
+            damage => chain.map(|chain| {
+                let entries: Vec<_> = found.iter().flat_map(|alone| &alone.entries).copied().collect();
+                self.compare(chain, numbers.start, &entries, scan.position, damage.is_some())
+            }),
+        };
+        // A segment may have been used again between the check of its records and that of its bytes.
+        if let Some(ChainError::Rewritten { from, .. }) = verdict.as_ref().and_then(|verdict| verdict.fault.as_ref())
+            && let Some(gone) = self.gone(geometry.segment_of(*from))
+        {
+            (damage, verdict) = (Some(gone), None);
+        }
         Verification {
             segments: self.segment_count(),
             file_bytes: self.segment_count() * geometry.segment_bytes,
@@ -98,12 +136,13 @@ impl JournalFiles {
             epoch: scan.epoch,
             watermark: scan.watermark.max(stated_behind),
             bytes_behind: remains.iter().map(|remains| remains.bytes).sum(),
-            damage: bad.and_then(|reason| self.damage_unless_written_since(&scan, stated_behind, reason)),
+            chain: verdict,
+            damage,
         }
     }
 
     /// Checks segment `number` without what lies before it.
-    fn check_alone(&self, number: u64) -> SegmentFindings {
+    fn check_alone(&self, number: u64, chained: bool) -> SegmentFindings {
         let geometry = self.geometry();
         let segment = self.segment(number).unwrap_or_default();
         let first = RecordHeader::read(segment, SEGMENT_HEADER_BYTES as usize);
@@ -112,6 +151,11 @@ impl JournalFiles {
         SegmentFindings {
             first_event: first.number,
             first_epoch: first.epoch,
+            entries: if chained {
+                self.chain_entries(number, segment, &scan)
+            } else {
+                Vec::new()
+            },
             scan,
             whole,
         }
@@ -151,7 +195,7 @@ fn step_through(scan: &mut Scan, geometry: Geometry, number: u64, segment: &[u8]
 }
 
 /// Does `work` for each segment on `threads` threads, which take the next one as they become free; results in order.
-fn over_segments<T: Send>(
+pub(super) fn over_segments<T: Send>(
     numbers: std::ops::Range<u64>,
     threads: NonZeroUsize,
     progress: &(dyn Fn(u64) + Sync),

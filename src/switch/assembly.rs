@@ -9,11 +9,17 @@ use serde_json::{Value, json};
 
 use super::SwitchError;
 use super::clearing_agent::FinalLedger;
-use super::stages::{Stages, StartOptions, Threads};
-use crate::agent::{Agent, AgentThread, IntakeGate, IntakeState, Placement, StopFlag, SwitchClock, spawn};
+use super::stages::{Stages, StartOptions, Threads, journal_directory};
+use crate::agent::{
+    Agent, AgentThread, IdleStrategy, IntakeGate, IntakeState, Placement, ScheduleClass, StopFlag, SwitchClock, Wakeup,
+    spawn,
+};
 use crate::config::{AgentRole, Directory, Profile, Settings};
-use crate::housekeeping::{AdminServer, Desk, LedgerView, StatusSource, participants_json, status_json, windows_json};
-use crate::journal::Positions;
+use crate::housekeeping::{
+    AdminServer, Archivist, ArchivistParts, ArchivistView, Desk, LedgerView, RetentionFloors, StatusSource,
+    participants_json, status_json, windows_json,
+};
+use crate::journal::{Positions, Superblock};
 use crate::sequencer::LedgerPulse;
 
 /// A switch that runs in this process.
@@ -24,6 +30,7 @@ pub struct RunningSwitch {
     syncer: AgentThread,
     housekeeping: AgentThread,
     follower: Option<AgentThread>,
+    archivist: AgentThread,
     admin: AdminServer,
     gate: Arc<IntakeGate>,
     desk: Desk,
@@ -82,6 +89,7 @@ pub fn start(
         positions: Arc::clone(&stages.positions),
         follower: stages.follower.clone(),
         start: stages.start.json(),
+        archivist: ArchivistView::default(),
         clock,
     };
     let admin = AdminServer::start(
@@ -102,6 +110,8 @@ pub fn start(
     source
         .syncer_class
         .store(running.syncer.class() as u64, Ordering::Relaxed);
+    let floors = Arc::new(RetentionFloors::default());
+    let archivist = start_archivist(&settings, &source, stages.superblock, &floors)?;
     let longest_doubt_ns = directory
         .participants
         .iter()
@@ -124,6 +134,7 @@ pub fn start(
         syncer: running.syncer,
         housekeeping: running.housekeeping,
         follower: running.follower,
+        archivist,
         admin,
         gate: stages.gate,
         desk: stages.desk,
@@ -193,6 +204,32 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
         follower,
         pipeline_stop,
     })
+}
+
+/// The archivist is on no profile: it takes what the others leave.
+fn start_archivist(
+    settings: &Settings,
+    source: &StatusSource,
+    superblock: Arc<Superblock>,
+    floors: &Arc<RetentionFloors>,
+) -> Result<AgentThread, SwitchError> {
+    let archivist = Archivist::new(ArchivistParts {
+        journal: journal_directory(settings),
+        positions: Arc::clone(&source.positions),
+        settings: settings.archive.clone(),
+        superblock,
+        floors: Arc::clone(floors),
+        follower: source.follower.clone(),
+        view: source.archivist.clone(),
+    });
+    let placement = Placement {
+        core: None,
+        class: ScheduleClass::Low,
+        idle: IdleStrategy::Park { spins: 0 },
+    };
+    let wakeup = Wakeup::new().map_err(SwitchError::host("make a wake-up".to_owned()))?;
+    spawn(Box::new(archivist), placement, Arc::new(wakeup), StopFlag::default())
+        .map_err(SwitchError::host("start thread archivist".to_owned()))
 }
 
 impl RunningSwitch {
@@ -265,6 +302,8 @@ impl RunningSwitch {
         if let Some(follower) = self.follower {
             result = follower.stop().and(result);
         }
+        // After the syncer: what it made durable last is chained, too.
+        result = self.archivist.stop().and(result);
         result?;
         let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some(last) = last else {

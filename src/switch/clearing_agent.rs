@@ -197,6 +197,9 @@ impl ClearingAgent {
             if event.number.is_multiple_of(EVENTS_PER_MARK) || event.kind == RecordKind::Window {
                 self.mark();
             }
+            while let Some(record) = self.parts.reader.look_ahead() {
+                self.parts.engine.prefetch(&event_of(&record));
+            }
         }
         applied
     }

@@ -41,6 +41,8 @@ pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -
 
 /// Events handed to the engine at a time.
 const BATCH_EVENTS: usize = 4096;
+/// How long before an event is applied what it needs is asked of memory.
+const LOOK_AHEAD_EVENTS: usize = 8;
 /// Batches that the reading thread may be ahead.
 const BATCHES_AHEAD: usize = 8;
 
@@ -72,12 +74,7 @@ pub(super) fn replay_engine(
             }
         };
         for mut batch in batches {
-            for record in &batch {
-                engine.apply(&event_of(record), &mut ());
-                if record.number % 1_000_000 == 0 {
-                    progress(record.number);
-                }
-            }
+            apply(&mut engine, files, &batch, &mut progress)?;
             batch.clear();
             // The reader may be done already.
             let _ = spent.send(batch);
@@ -88,6 +85,29 @@ pub(super) fn replay_engine(
         }
     })?;
     Ok(engine)
+}
+
+/// Applies a batch that was read from `files` a while ago. Where its first segment is not kept any more, the batch is not
+/// applied, or the engine is worth nothing.
+fn apply(
+    engine: &mut Engine,
+    files: &JournalFiles,
+    batch: &[Record<'_>],
+    progress: &mut impl FnMut(u64),
+) -> Result<(), JournalError> {
+    let Some(first) = batch.first() else { return Ok(()) };
+    files.check_kept(first)?;
+    for (at, record) in batch.iter().enumerate() {
+        if let Some(ahead) = batch.get(at + LOOK_AHEAD_EVENTS) {
+            engine.prefetch(&event_of(ahead));
+        }
+        engine.apply(&event_of(record), &mut ());
+        if record.number % 1_000_000 == 0 {
+            progress(record.number);
+        }
+    }
+    // It may have been used again meanwhile.
+    files.check_kept(first)
 }
 
 /// The event that stands in a record.
@@ -164,4 +184,43 @@ fn journaled_rules(journal: &Path) -> Result<Option<u32>, JournalError> {
         .transpose()?
         .filter(|record| record.kind == RecordKind::Genesis);
     Ok(genesis.map(|record| bytemuck::pod_read_unaligned::<SchemeTerms>(record.payload).rules_version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UtcNanos;
+    use crate::journal::{Journal, JournalOptions, SyncMode};
+
+    #[test]
+    fn a_batch_is_not_applied_from_a_segment_that_is_gone_since_it_was_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(JournalOptions {
+            directory: directory.path().to_owned(),
+            segment_bytes: JournalOptions::SEGMENT_BYTES_MIN,
+            ring_bytes: 2 * JournalOptions::SEGMENT_BYTES_MIN,
+            sync: SyncMode::Auto,
+            lock_memory: false,
+            prepared_segments: 1,
+            link_agents: 1,
+            start: None,
+            gate: None,
+        })
+        .unwrap();
+        for time in 1..=3 {
+            journal
+                .appender
+                .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
+                .unwrap();
+        }
+        journal.appender.publish();
+        journal.syncer.sync().unwrap();
+        let files = JournalFiles::open(directory.path()).unwrap();
+        let batch: Vec<_> = files.records().map(Result::unwrap).collect();
+        let mut engine = Engine::new();
+        std::fs::remove_file(directory.path().join("000000000000.seg")).unwrap();
+        let refused = apply(&mut engine, &files, &batch, &mut |_| {});
+        assert!(matches!(refused, Err(JournalError::NotKept { .. })), "{refused:?}");
+        assert_eq!(engine.event_number(), 0);
+    }
 }

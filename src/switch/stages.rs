@@ -20,7 +20,9 @@ use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId};
 use crate::follower::{Follower, FollowerCounters, FollowerParts};
 use crate::housekeeping::{Desk, Housekeeping, HousekeepingParts, SnapshotDesk, Wishes};
 use crate::io::{BufferShare, Driver, DriverOptions};
-use crate::journal::{Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, SyncMode, WriteGate};
+use crate::journal::{
+    Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, Superblock, SyncMode, WriteGate,
+};
 use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
 use crate::register::RegisterOptions;
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
@@ -72,6 +74,8 @@ pub struct Stages {
     pub pulse: Arc<LedgerPulse>,
     /// The journal's positions.
     pub positions: Arc<Positions>,
+    /// Where the journal's snapshots are, and from where on it is kept.
+    pub superblock: Arc<Superblock>,
     /// Where clearing is asked for snapshots.
     pub desk: Desk,
     /// Operators' wishes.
@@ -309,7 +313,7 @@ impl Stages {
             let counters = Arc::new(FollowerCounters::default());
             let parts = FollowerParts {
                 source: journal.source,
-                superblock: journal.superblock,
+                superblock: Arc::clone(&journal.superblock),
                 positions: Arc::clone(&journal.positions),
                 snapshots: snapshots(settings, journal.facts.journal_id),
                 began_with: recalled.snapshot,
@@ -389,6 +393,7 @@ impl Stages {
             gate,
             pulse,
             positions: journal.positions,
+            superblock: journal.superblock,
             desk,
             wishes,
             last,

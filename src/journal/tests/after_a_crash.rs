@@ -334,20 +334,38 @@ fn a_journal_whose_last_segment_is_exactly_full_opens_and_goes_on_in_the_next() 
     journal.syncer.sync().unwrap();
     let end = journal.positions.durable();
     assert_eq!(end, SEGMENT_BYTES + SEGMENT_HEADER_BYTES);
-    drop(journal);
-    // The next segments had not been made yet.
-    for later in 1..4 {
-        let _may_not_be_there = fs::remove_file(directory.path().join(format!("{later:012}.seg")));
+    let mut reader = journal.source.reader(&JournalStart::BEGINNING).unwrap();
+    while reader.next().unwrap().is_some() {}
+    let snapshot = reader.here();
+    assert_eq!(snapshot.position, end);
+    drop((journal, reader));
+    let open = |start| {
+        // The next segments had not been made yet.
+        for later in 1..4 {
+            let _may_not_be_there = fs::remove_file(directory.path().join(format!("{later:012}.seg")));
+        }
+        Journal::open(JournalOptions {
+            start,
+            ..options(directory.path())
+        })
+    };
+    for start in [None, Some(snapshot)] {
+        let mut journal = open(start).unwrap();
+        assert_eq!((journal.recovery.durable, journal.recovery.last_event), (end, number));
+        journal
+            .appender
+            .append(crate::wire::RecordKind::Tick, crate::domain::UtcNanos(2), 0, |_| {})
+            .unwrap();
+        journal.appender.publish();
+        journal.syncer.sync().unwrap();
+        assert_eq!(journal.reader.next().map(|record| record.number), Some(number + 1));
     }
-    let mut journal = Journal::open(options(directory.path())).unwrap();
-    assert_eq!((journal.recovery.durable, journal.recovery.last_event), (end, number));
-    journal
-        .appender
-        .append(crate::wire::RecordKind::Tick, crate::domain::UtcNanos(2), 0, |_| {})
-        .unwrap();
-    journal.appender.publish();
-    journal.syncer.sync().unwrap();
-    assert_eq!(journal.reader.next().map(|record| record.number), Some(number + 1));
+    // A place behind a segment that does not lead there is none to begin at.
+    let refused = open(Some(JournalStart {
+        next_event: number + 2,
+        ..snapshot
+    }));
+    assert!(matches!(refused, Err(JournalError::Damaged { .. })), "{refused:?}");
 }
 
 #[test]

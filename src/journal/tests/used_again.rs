@@ -143,16 +143,24 @@ fn a_reader_of_files_that_the_switch_uses_again_is_told_so_and_not_of_damage() {
     let directory = tempfile::tempdir().unwrap();
     let mut switch = Keeping::begin(directory.path());
     switch.put(300);
+    let mut writer = ChainWriter::open(directory.path()).unwrap();
+    while writer.step(switch.journal.positions.durable()).unwrap() {}
+    assert!(!writer.chain().links().is_empty());
     let files = JournalFiles::open(directory.path()).unwrap();
+    let first = files.records().next().unwrap().unwrap();
+    files.check_kept(&first).unwrap();
     let mut late = switch.journal.source.reader(&JournalStart::BEGINNING).unwrap();
     while switch.journal.positions.durable() < 20 * SEGMENT_BYTES {
         switch.pass_on();
         switch.put(10);
     }
+    let refused = files.check_kept(&first);
+    assert!(matches!(refused, Err(JournalError::NotKept { .. })), "{refused:?}");
     let last = files.records().last().unwrap();
     assert!(matches!(last, Err(JournalError::NotKept { .. })), "{last:?}");
-    let found = files.verify(std::num::NonZeroUsize::MIN, &|_| {});
+    let found = files.verify_with(Some(writer.chain()), std::num::NonZeroUsize::MIN, &|_| {});
     assert!(matches!(found.damage, Some(JournalError::NotKept { .. })), "{found:?}");
+    assert!(found.chain.is_none(), "nobody has rewritten anything: {found:?}");
     let refused = late.next().unwrap_err();
     assert!(matches!(refused, JournalError::NotKept { .. }), "{refused}");
 }
