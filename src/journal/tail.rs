@@ -132,7 +132,7 @@ impl TailReader {
     }
 
     /// The record that [`TailReader::next`] will come to some records from now, each once, so that what it concerns can be
-    /// asked of memory early; never more than [`LOOK_AHEAD_RECORDS`] ahead, and never past what `next` knows to be durable.
+    /// asked of memory early; never more than eight records ahead, and never past what `next` knows to be durable.
     #[inline]
     pub fn look_ahead(&mut self) -> Option<Record<'_>> {
         if self.ahead < self.position {
