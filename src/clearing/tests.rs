@@ -7,6 +7,7 @@ mod model;
 mod pushes;
 mod refunds;
 mod replies;
+mod residency;
 mod saved;
 mod script;
 mod windows;
