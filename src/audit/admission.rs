@@ -5,8 +5,9 @@ use crate::domain::{Code, Kind, ParticipantTerms, PaymentState, Position, Role, 
 use crate::wire::PaymentBody;
 
 /// The first rule that a new payment breaks at this time, in the order of the rules; `None` = it is accepted. What the
-/// books know of the id and its date was looked at before.
-pub(super) fn refusal(books: &Books, time: UtcNanos, body: &PaymentBody) -> Option<Code> {
+/// books know of the id and its date was looked at before. Where the original of a Refund is `away`, the engine must ask
+/// the register when it comes to that rule: [`ASKS`].
+pub(super) fn refusal(books: &Books, time: UtcNanos, body: &PaymentBody, away: bool) -> Option<Code> {
     let (Some(scheme), Some(initiator), Some(responder)) = (
         books.scheme,
         books.participant_ref(body.id.originator()),
@@ -58,6 +59,9 @@ pub(super) fn refusal(books: &Books, time: UtcNanos, body: &PaymentBody) -> Opti
         return Some(Code::OverAgreedLimit);
     }
     if kind == Kind::Refund {
+        if away && may_be_original(time, scheme.refund_days, body) {
+            return Some(ASKS);
+        }
         let Some(original) = original_of(books, time, scheme.refund_days, body) else {
             return Some(Code::OriginalNotFound);
         };
@@ -72,6 +76,15 @@ pub(super) fn refusal(books: &Books, time: UtcNanos, body: &PaymentBody) -> Opti
         return Some(Code::CoverExceeded);
     }
     None
+}
+
+/// In place of a code: no answer yet, the register must be asked.
+pub(super) const ASKS: Code = Code::NotTaken;
+
+/// What the original's id alone says: its initiator and its date.
+fn may_be_original(time: UtcNanos, refund_days: u32, refund: &PaymentBody) -> bool {
+    let oldest = time.business_date().day_number().saturating_sub(refund_days.into());
+    refund.original.originator() == refund.id.originator() && refund.original.date().day_number() >= oldest
 }
 
 /// The payment that a Refund may give back: a Debit, Committed, with the same initiator, responder and currency, whose

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytemuck::Pod;
 
-use super::admission::{original_of, refusal};
+use super::admission::{ASKS, original_of, refusal};
 use super::books::{Books, NO_WINDOW, Participant, Payment, Reversal};
 use super::invariants;
 use super::recomputed::Recomputed;
+use super::residency::{Residency, Waiting};
 use crate::domain::{
     Code, Currency, Kind, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Role, SchemeTerms, UtcNanos,
     WindowState,
 };
 use crate::wire::{
-    NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction,
-    WindowEvent, content_digest,
+    DaySealedEvent, FindingEvent, NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent,
+    ReplyOutcome, RequestEvent, WindowAction, WindowEvent, content_digest,
 };
 
 /// More findings than this say nothing new; the rest is counted.
@@ -27,7 +28,8 @@ type Due = Reverse<(UtcNanos, PaymentId, u32)>;
 /// Reads a journal's events in order and keeps the books.
 #[derive(Clone, Debug, Default)]
 pub struct Auditor {
-    books: Books,
+    pub(super) books: Books,
+    pub(super) residency: Residency,
     deadlines: BinaryHeap<Due>,
     last_time: UtcNanos,
     last_number: u64,
@@ -67,7 +69,7 @@ impl Auditor {
         match kind {
             RecordKind::Genesis => {
                 if let Some(terms) = self.read::<SchemeTerms>(number, payload) {
-                    self.genesis(number, terms);
+                    self.genesis(number, time, terms);
                 }
             }
             RecordKind::Participant => {
@@ -96,7 +98,17 @@ impl Auditor {
                     self.window(number, time, &event);
                 }
             }
-            RecordKind::Finding | RecordKind::DaySealed | RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
+            RecordKind::Finding => {
+                if let Some(event) = self.read::<FindingEvent>(number, payload) {
+                    self.finding(number, time, &event);
+                }
+            }
+            RecordKind::DaySealed => {
+                if let Some(event) = self.read::<DaySealedEvent>(number, payload) {
+                    self.day_sealed(time, &event);
+                }
+            }
+            RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
         }
     }
 
@@ -133,7 +145,7 @@ impl Auditor {
         recomputed
     }
 
-    fn find(&mut self, finding: String) {
+    pub(super) fn find(&mut self, finding: String) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
         } else {
@@ -171,11 +183,12 @@ impl Auditor {
         None
     }
 
-    fn genesis(&mut self, number: u64, terms: SchemeTerms) {
+    fn genesis(&mut self, number: u64, time: UtcNanos, terms: SchemeTerms) {
         if self.books.scheme.is_some() {
             self.find(format!("event {number}: a second Genesis"));
             return;
         }
+        self.residency = Residency::new(terms.resident_payments, terms.parked_max, time);
         self.books.scheme = Some(terms);
     }
 
@@ -209,19 +222,36 @@ impl Auditor {
     }
 
     fn request(&mut self, number: u64, time: UtcNanos, body: &PaymentBody, digest: u64) {
-        if let Some(at) = self.books.find(body.id) {
-            let known = &self.books.payments[at];
-            if known.digest != digest {
-                *self.unremembered.entry(Code::IdReused as u8).or_insert(0) += 1;
-            } else if known.state.is_final() {
-                self.duplicates += 1;
-            } else {
-                *self.unremembered.entry(Code::InProgress as u8).or_insert(0) += 1;
-            }
-            return;
+        let known = self.books.find(body.id);
+        if self.residency.waits(body.id) {
+            self.not_remembered(Code::InProgress);
+        } else if self.residency.is_away(body.id, known) {
+            self.request_waits(number, body.id, body, digest);
+        } else if let Some(at) = known {
+            self.known_request(at, digest);
+        } else {
+            self.new_payment(number, time, body, digest, false);
         }
+    }
+
+    pub(super) fn known_request(&mut self, at: usize, digest: u64) {
+        let known = &self.books.payments[at];
+        if known.digest != digest {
+            self.not_remembered(Code::IdReused);
+        } else if known.state.is_final() {
+            self.duplicates += 1;
+        } else {
+            self.not_remembered(Code::InProgress);
+        }
+    }
+
+    pub(super) fn not_remembered(&mut self, code: Code) {
+        *self.unremembered.entry(code as u8).or_insert(0) += 1;
+    }
+
+    pub(super) fn new_payment(&mut self, number: u64, time: UtcNanos, body: &PaymentBody, digest: u64, found: bool) {
         if !time.is_open_date(body.id.date()) {
-            *self.unremembered.entry(Code::DateNotOpen as u8).or_insert(0) += 1;
+            self.not_remembered(Code::DateNotOpen);
             return;
         }
         if self.books.participant_ref(body.id.originator()).is_none() {
@@ -231,7 +261,17 @@ impl Auditor {
             ));
             return;
         };
-        let (state, code, expiry) = match refusal(&self.books, time, body) {
+        let away = !found && self.residency.is_away(body.original, self.books.find(body.original));
+        let refused = refusal(&self.books, time, body, away);
+        if refused == Some(ASKS) {
+            self.request_waits(number, body.original, body, digest);
+            return;
+        }
+        let Some(slot) = self.residency.free_slot(&self.books.payments) else {
+            self.not_remembered(Code::NotTaken);
+            return;
+        };
+        let (state, code, expiry) = match refused {
             Some(code) => (PaymentState::Rejected, code, UtcNanos::NEVER),
             None => {
                 let expiry = time.plus(self.expiry_ns(body.responder, body.kind));
@@ -255,6 +295,7 @@ impl Auditor {
             outcomes: u8::from(state == PaymentState::Rejected),
             contradicted: false,
         });
+        self.residency.seat(slot, at);
         if state == PaymentState::Reserved {
             self.deadlines.push(Reverse((time.plus(doubt), body.id, at as u32)));
             if body.kind() == Some(Kind::Refund) {
@@ -282,6 +323,19 @@ impl Auditor {
     }
 
     fn reply(&mut self, number: u64, sender: ParticipantIndex, body: &ReplyBody) {
+        let known = self.books.find(body.id);
+        let reversal = known.and_then(|at| self.books.reversals.get(&(at as u32)));
+        // Of a payment with a Reversal everything is at hand.
+        let is_at_hand = reversal.is_some_and(|reversal| *reversal != Reversal::Forgotten);
+        if self.residency.is_away(body.id, known) && !is_at_hand {
+            // One too many is dropped.
+            self.residency.park(number, body.id, Waiting::Reply(sender, *body));
+        } else {
+            self.word_of_bank(number, sender, body);
+        }
+    }
+
+    pub(super) fn word_of_bank(&mut self, number: u64, sender: ParticipantIndex, body: &ReplyBody) {
         let entitled = self.books.find(body.id).filter(|&at| {
             let payment = &self.books.payments[at];
             payment.responder == sender
@@ -309,7 +363,7 @@ impl Auditor {
             ),
             // The bank refuses that id for ever.
             (Regarding::Status, ReplyOutcome::NeverSeen) => Word::No(Code::LinkDown),
-            (Regarding::Reversal, ReplyOutcome::Acknowledged) if self.books.reversals.contains_key(&(at as u32)) => {
+            (Regarding::Reversal, ReplyOutcome::Acknowledged) if self.books.has_reversal(at) => {
                 self.books.reversals.insert(at as u32, Reversal::Acknowledged);
                 return;
             }

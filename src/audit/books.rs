@@ -102,6 +102,8 @@ pub(super) enum Reversal {
     Raised,
     /// The bank has taken it.
     Acknowledged,
+    /// The bank has taken it, long ago: nothing is known of it any more.
+    Forgotten,
 }
 
 /// A window and its sums.
@@ -210,6 +212,12 @@ impl Books {
             })
             .map(|refund| Position::from(refund.amount))
             .sum()
+    }
+
+    /// True when a Reversal of the payment was raised and is remembered.
+    pub(super) fn has_reversal(&self, at: usize) -> bool {
+        let reversal = self.reversals.get(&(at as u32));
+        reversal.is_some_and(|reversal| *reversal != Reversal::Forgotten)
     }
 
     /// A Reversal is due where the payment is a pull: also again, if it had been acknowledged.

@@ -11,8 +11,10 @@
 mod admission;
 mod auditor;
 mod books;
+mod finding;
 mod invariants;
 mod recomputed;
+mod residency;
 #[cfg(test)]
 mod script;
 #[cfg(test)]

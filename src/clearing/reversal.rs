@@ -64,10 +64,10 @@ impl Reversals {
         self.objects.insert(payment.id, reversal);
     }
 
-    /// Forgets those of payments dated before `first` that are not due.
+    /// Forgets those of payments dated before `first` that the bank has taken.
     pub(super) fn forget_before(&mut self, first: BusinessDate) {
         self.objects
-            .retain(|id, reversal| id.date() >= first || reversal.state == ReversalState::Due);
+            .retain(|id, reversal| id.date() >= first || reversal.state != ReversalState::Acknowledged);
         self.words.retain(|_, id| self.objects.contains_key(id));
     }
 

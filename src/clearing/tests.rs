@@ -7,6 +7,8 @@ mod model;
 mod pushes;
 mod refunds;
 mod replies;
+mod residency;
+mod saved;
 mod script;
 mod windows;
 mod words;

@@ -17,7 +17,7 @@ const REFUND_DAYS: u32 = 1;
 /// The scheme's terms.
 pub(crate) fn scheme() -> SchemeTerms {
     let mut scheme = SchemeTerms::zeroed();
-    (scheme.resident_payments, scheme.parked_max) = (1 << 20, 64);
+    (scheme.resident_payments, scheme.parked_max) = (16, 3);
     scheme.participant_count = u32::from(PARTICIPANTS);
     scheme.maximum_minor = MAXIMUM;
     scheme.refund_days = REFUND_DAYS;

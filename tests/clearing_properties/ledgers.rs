@@ -10,12 +10,13 @@ use clearway::domain::{
     UtcNanos, WindowId, WindowState,
 };
 use clearway::wire::{
-    Answer, AnswerFlags, Effect, FinalNotice, Frame, InquiryAnswer, NotSentEvent, PaymentBody, RecordKind, ReplyBody,
+    Answer, AnswerFlags, DaySealedEvent, Effect, FinalNotice, Frame, NotSentEvent, PaymentBody, RecordKind, ReplyBody,
     ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
 };
 
 use crate::acts::{Act, Change, DAY_NS, Flaw, RefundFlaw, Share};
 use crate::directory::{HKD, PARTICIPANTS, USD, participant, scheme};
+use crate::register::{Heard, Register};
 use crate::told::Told;
 
 /// 23:50 in Shanghai: ten minutes before the business date turns.
@@ -50,6 +51,9 @@ pub(crate) struct Ledgers {
     pub(crate) time: UtcNanos,
     sent: Vec<PaymentBody>,
     pub(crate) told: Told,
+    pub(crate) register: Register,
+    /// The event that waited and goes on now.
+    resumed: Option<u64>,
     token_due: Option<(PaymentId, [u64; 2])>,
 }
 
@@ -62,6 +66,8 @@ impl Ledgers {
             time: EVENING,
             sent: Vec::new(),
             told: Told::default(),
+            register: Register::default(),
+            resumed: None,
             token_due: None,
         };
         ledgers.event(RecordKind::Genesis, bytes_of(&scheme()));
@@ -92,8 +98,16 @@ impl Ledgers {
         };
         let number = self.journal.len() as u64 + 1;
         let before = self.engine.snapshot();
-        let mut effects = Vec::new();
-        record.apply(number, &mut self.engine, &mut effects);
+        if kind == RecordKind::Restart {
+            // What waits is asked for again.
+            self.register.asked.clear();
+        }
+        let mut heard = Heard {
+            effects: Vec::new(),
+            register: &mut self.register,
+        };
+        record.apply(number, &mut self.engine, &mut heard);
+        let effects = heard.effects;
         self.auditor.apply(kind, number, self.time, payload);
         self.journal.push(record);
         let after = self.engine.snapshot();
@@ -115,14 +129,28 @@ impl Ledgers {
                     accepted,
                     ..
                 } => {
-                    assert_eq!((*position, *accepted), (number * 256, self.time));
-                    let body = self.sent.last().expect("only a request is forwarded");
+                    assert_eq!(*accepted, self.time);
+                    let asked_by = match self.resumed {
+                        Some(event) => {
+                            assert_eq!(*position, Effect::REQUEST_GIVEN);
+                            event
+                        }
+                        None => {
+                            assert_eq!(*position, number * 256);
+                            number
+                        }
+                    };
+                    let body = self.register.requests.get(&asked_by);
+                    let body = body.expect("only a request is forwarded");
                     assert_eq!(*responder, body.responder);
                     assert!(
                         self.told.bodies.insert(body.id, *body).is_none(),
                         "{} forwarded twice",
                         body.id
                     );
+                    if self.told.released.remove(&slot.0) {
+                        self.told.forwarded.remove(&slot.0);
+                    }
                     assert_eq!(self.told.forwarded.insert(slot.0, body.id), None, "slot {}", slot.0);
                     let debtor = match body.kind().map(Kind::direction) {
                         Some(Direction::Pull) => Some(body.responder),
@@ -219,7 +247,7 @@ impl Ledgers {
             figures.open(),
             "each open payment holds a place, and no other does"
         );
-        assert_eq!(figures.accepted, self.told.forwarded.len() as u64);
+        assert_eq!(figures.accepted, self.told.bodies.len() as u64);
     }
 
     fn request(&mut self, body: PaymentBody) {
@@ -227,6 +255,7 @@ impl Ledgers {
         let mut event = RequestEvent::zeroed();
         event.stamp.link = LINK.0;
         event.body = body;
+        self.register.requests.insert(self.journal.len() as u64 + 1, body);
         self.event(RecordKind::Request, bytes_of(&event));
     }
 
@@ -275,12 +304,21 @@ impl Ledgers {
         (!self.sent.is_empty()).then(|| self.sent[nth % self.sent.len()])
     }
 
-    pub(crate) fn inquire(&self, id: PaymentId) -> InquiryAnswer {
-        let answer = self.engine.inquire(id.originator(), LINK, id, 0).frame();
-        InquiryAnswer::read(&answer.expect("the payment is held").bytes)
+    /// The register answers what it was asked.
+    fn answer_look_ups(&mut self) {
+        while let Some(look_up) = self.register.asked.pop() {
+            let finding = self.register.finding(look_up);
+            self.resumed = Some(look_up.event);
+            self.event(RecordKind::Finding, bytes_of(&finding));
+            self.resumed = None;
+        }
     }
 
     fn act(&mut self, act: &Act) {
+        // Sometimes at once, sometimes after other events, and the last question first.
+        if self.journal.len().is_multiple_of(3) {
+            self.answer_look_ups();
+        }
         match *act {
             Act::Request {
                 initiator,
@@ -357,7 +395,11 @@ impl Ledgers {
             }
             Act::Pass { millis } => self.time = self.time.plus(millis * MILLISECOND),
             Act::Tick => self.event(RecordKind::Tick, &[]),
-            Act::Restart => self.event(RecordKind::Restart, &[]),
+            Act::Restart => {
+                self.event(RecordKind::Restart, &[]);
+                let long_ago = UtcNanos(self.time.0 - 2 * DAY_NS).business_date();
+                self.event(RecordKind::DaySealed, bytes_of(&DaySealedEvent::new(long_ago)));
+            }
             Act::Window { action, nth, currency } => {
                 let windows = self.engine.snapshot().windows;
                 self.window(action, currency, windows[nth % windows.len()].id);
@@ -367,6 +409,7 @@ impl Ledgers {
 
     /// Lets every timer run out, so that every payment becomes final, and closes the windows.
     fn wait_for_the_end(&mut self) {
+        self.answer_look_ups();
         self.time = self.time.plus(300 * SECOND);
         self.event(RecordKind::Tick, &[]);
         for currency in [Currency::CNY, HKD] {

@@ -8,6 +8,7 @@ mod acts;
 mod compared;
 mod directory;
 mod ledgers;
+mod register;
 mod told;
 mod words;
 
@@ -22,7 +23,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use crate::acts::{Act, Flaw, acts};
-use crate::directory::INSTITUTIONS;
+use crate::directory::{INSTITUTIONS, scheme};
 use crate::ledgers::Ledgers;
 
 const CASES: u32 = 512;
@@ -54,7 +55,7 @@ proptest! {
 fn the_acts_made_up_reach_every_state_and_every_answer() {
     let mut runner = TestRunner::deterministic();
     let mut codes = BTreeSet::new();
-    let mut reached = [0; 13];
+    let mut reached = [0; 16];
     let mut committed = [0; 6];
     let mut windows = BTreeSet::new();
     for _ in 0..96 {
@@ -76,6 +77,9 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
             ledgers.items(ExceptionKind::ReversalManual),
             ledgers.told.noticed.len() as u64,
             ledgers.told.tokens.len() as u64,
+            figures.look_ups,
+            figures.not_taken,
+            ledgers.register.len() as u64 - u64::from(scheme().resident_payments).min(ledgers.register.len() as u64),
         ];
         for (kind, figure) in &counts.by_kind {
             committed[usize::from(*kind)] += figure[1];

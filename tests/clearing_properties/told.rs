@@ -69,7 +69,8 @@ impl Told {
         let committed = answer.code == Code::Committed as u8;
         assert_eq!(committed, answer.window != WindowId::NONE, "{answer:?}");
         if answer.word == 0 {
-            let unnumbered = [Code::InProgress, Code::DateNotOpen, Code::IdReused].map(|code| code as u8);
+            let unnumbered =
+                [Code::InProgress, Code::DateNotOpen, Code::IdReused, Code::NotTaken].map(|code| code as u8);
             assert!(unnumbered.contains(&answer.code), "{answer:?} should be numbered");
             assert_eq!(answer.mandate_token, [0; 2], "{answer:?}");
             return;

@@ -1,11 +1,10 @@
 //! Every word once, of the right payments, and the same whenever it is told.
 
 use bytemuck::bytes_of;
-use clearway::clearing::Recalled;
 use clearway::domain::{Code, Direction, Kind, ParticipantIndex, PaymentState};
 use clearway::wire::{Answer, AnswerFlags, EffectFrame, FinalNotice, Frame, Reversal, Template};
 
-use crate::ledgers::{LINK, Ledgers};
+use crate::ledgers::Ledgers;
 use crate::told::Final;
 
 impl Ledgers {
@@ -25,9 +24,7 @@ impl Ledgers {
         for (participant, words) in (0u16..).map(ParticipantIndex).zip(&self.told.words) {
             assert_eq!(self.engine.next_word(participant), words.len() as u64 + 1);
             for (word, told) in (1..).zip(words) {
-                let again = self.engine.word_again(participant, LINK, word);
-                let again = again.and_then(Recalled::frame).expect("it was told");
-                assert_same_word(told, &again);
+                assert_same_word(told, &self.word_again(participant, word));
             }
         }
     }

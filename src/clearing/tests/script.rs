@@ -2,7 +2,7 @@
 
 use bytemuck::{Zeroable, bytes_of};
 
-use crate::clearing::{Engine, Event, StateHash};
+use crate::clearing::{Engine, Event, Outlet, StateHash};
 use crate::domain::{
     BindStep, BusinessDate, Code, Currency, CurrencyTerms, Direction, Kind, LinkId, ParticipantIndex, ParticipantTerms,
     PaymentId, PaymentState, Position, Role, SECOND, SchemeCode, SchemeTerms, UtcNanos, WindowId,
@@ -126,6 +126,11 @@ impl Script {
     }
 
     pub(super) fn without_windows(change: impl Fn(&mut ParticipantTerms)) -> Self {
+        Self::under(|_| {}, change)
+    }
+
+    /// Under other terms of the scheme, and without windows.
+    pub(super) fn under(of_scheme: impl Fn(&mut SchemeTerms), change: impl Fn(&mut ParticipantTerms)) -> Self {
         let mut script = Self {
             engine: Engine::new(),
             time: START,
@@ -139,6 +144,7 @@ impl Script {
         scheme.maximum_minor = MAXIMUM;
         scheme.refund_days = REFUND_DAYS;
         scheme.currencies = [Currency::CNY.0, HKD.0, 0, 0];
+        of_scheme(&mut scheme);
         script.event(RecordKind::Genesis, bytes_of(&scheme));
         for (index, role) in [
             (INSTITUTION, Role::Institution),
@@ -181,11 +187,16 @@ impl Script {
 
     /// The hash of a second engine that is told the same events and says nothing.
     pub(super) fn replayed(&self) -> StateHash {
+        self.replay_to(&mut ()).state_hash()
+    }
+
+    /// A second engine that is told the same events.
+    pub(super) fn replay_to<O: Outlet>(&self, out: &mut O) -> Engine {
         let mut engine = Engine::new();
         for (number, event) in (1..).zip(&self.events) {
-            apply(&mut engine, number, event, &mut ());
+            apply(&mut engine, number, event, out);
         }
-        engine.state_hash()
+        engine
     }
 
     pub(super) fn after(&mut self, nanos: u64) -> &mut Self {

@@ -154,7 +154,7 @@ impl Model {
         }
     }
 
-    /// Ids up to the date are forgotten, and Reversals that are not due of payments that nobody may refund any more. A date
+    /// Ids up to the date are forgotten, and Reversals that were taken of payments that nobody may refund any more. A date
     /// that is or was not over, or has open payments, is not sealed.
     pub(super) fn day_sealed(&mut self, event: &DaySealedEvent) {
         let day = |time: UtcNanos| time.business_date();
@@ -178,7 +178,7 @@ impl Model {
                 && payment
                     .reversal
                     .as_ref()
-                    .is_some_and(|reversal| reversal.status != ReversalStatus::Due)
+                    .is_some_and(|reversal| reversal.status == ReversalStatus::Acknowledged)
             {
                 payment.reversal = None;
             }
