@@ -182,7 +182,7 @@ impl Daemon {
             revents: 0,
         };
         // SAFETY: one entry, alive until the call returns.
-        let count = unsafe { libc::poll(&raw mut wait, 1, PATIENCE.as_millis() as i32) };
+        let count = unsafe { libc::poll(&raw mut wait, 1, 3 * PATIENCE.as_millis() as i32) };
         assert_eq!(count, 1, "the daemon does not end");
         self.child.wait().unwrap().code()
     }
