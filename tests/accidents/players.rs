@@ -397,7 +397,7 @@ impl Load {
     /// Waits until so many payments more are answered.
     pub(crate) fn go_on(&self, payments: u64) {
         let enough = self.scheme.answered() + payments;
-        eventually("the load goes on", || {
+        eventually_within(3 * PATIENCE, "the load goes on", || {
             self.check();
             self.scheme.answered() >= enough
         });

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use clearway::config::{BackendChoice, Directory, Settings};
 use serde_json::Value;
 
-use super::{PATIENCE, directory, eventually, settings};
+use super::{PATIENCE, directory, eventually_within, settings};
 
 /// A switch's files: settings, directory, profile, data.
 pub struct Installation {
@@ -119,7 +119,8 @@ impl Installation {
             listen: SocketAddr::from(([0; 4], 0)),
         };
         let (mut status, mut ended) = (Value::Null, None);
-        eventually("the daemon is ready", || {
+        // It replays first, and on a machine that does much else that takes its time.
+        eventually_within(3 * PATIENCE, "the daemon is ready", || {
             ended = daemon.child.try_wait().unwrap();
             status = ask(&self.path("data/admin.sock"), "status").unwrap_or_default();
             ended.is_some() || (status["pid"] == daemon.child.id() && is_such(&status))
@@ -180,7 +181,7 @@ impl Daemon {
             revents: 0,
         };
         // SAFETY: one entry, alive until the call returns.
-        let count = unsafe { libc::poll(&raw mut wait, 1, PATIENCE.as_millis() as i32) };
+        let count = unsafe { libc::poll(&raw mut wait, 1, 3 * PATIENCE.as_millis() as i32) };
         assert_eq!(count, 1, "the daemon does not end");
         self.child.wait().unwrap().code()
     }

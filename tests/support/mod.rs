@@ -105,8 +105,13 @@ pub fn start_with_settings(
 }
 
 /// Waits until `holds` says so; for what no frame tells.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, holds);
+}
+
+/// As `eventually`, where the wait is for a process and not for an answer.
+pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !holds() {
         assert!(Instant::now() < deadline, "{what}: did not come about");
         std::thread::sleep(Duration::from_millis(1));
