@@ -29,6 +29,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         "a link thread held up until the stop sent a request of long ago, after its answer",
     ),
     (
+        41_400,
+        "a lie about an id that no payment had yet was taken for a late word about the payment that came later",
+    ),
+    (
         100_697,
         "a machine that stopped in the very first write left a journal with which no switch would start",
     ),

@@ -307,32 +307,12 @@ pub(super) const fn is_finding(error: &JournalError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::UtcNanos;
-    use crate::journal::{Journal, JournalOptions, SyncMode};
+    use crate::journal::tests::journal_of_ticks;
 
     #[test]
     fn the_last_events_are_not_shown_from_a_segment_that_is_gone_since_they_were_read() {
         let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(JournalOptions {
-            directory: directory.path().to_owned(),
-            segment_bytes: JournalOptions::SEGMENT_BYTES_MIN,
-            ring_bytes: 2 * JournalOptions::SEGMENT_BYTES_MIN,
-            sync: SyncMode::Auto,
-            lock_memory: false,
-            prepared_segments: 1,
-            link_agents: 1,
-            start: None,
-            gate: None,
-        })
-        .unwrap();
-        for time in 1..=3 {
-            journal
-                .appender
-                .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
-                .unwrap();
-        }
-        journal.appender.publish();
-        journal.syncer.sync().unwrap();
+        let _journal = journal_of_ticks(directory.path(), 3);
         let files = JournalFiles::open(directory.path()).unwrap();
         let last: VecDeque<_> = files.records().map(Result::unwrap).collect();
         assert_eq!(shown_if_kept(&files, &last).unwrap().len(), 3);

@@ -44,7 +44,7 @@ mod superblock;
 mod syncer;
 mod tail;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 
 pub use appender::Appender;

@@ -279,14 +279,20 @@ impl World {
     fn check_late_words(&self) -> Result<(), String> {
         let unreadable = |error| format!("the journal can't be read: {error}");
         let files = JournalFiles::open(&self.data.path().join("journal")).map_err(unreadable)?;
+        // A liar may name an id before there is such a payment; that reply is about nothing.
+        let mut known = BTreeSet::new();
         for record in files.records() {
             let record = record.map_err(unreadable)?;
+            if record.kind == RecordKind::Request {
+                let event: RequestEvent = bytemuck::pod_read_unaligned(record.payload);
+                known.insert(event.body.id);
+            }
             if record.kind != RecordKind::Reply {
                 continue;
             }
             let event: ReplyEvent = bytemuck::pod_read_unaligned(record.payload);
             let body = event.body;
-            let Some(answer) = self.witness.final_answer(body.id) else {
+            let Some(answer) = self.witness.final_answer(body.id).filter(|_| known.contains(&body.id)) else {
                 continue;
             };
             let is_entitled = answer.responder.0 == event.sender

@@ -189,32 +189,12 @@ fn journaled_rules(journal: &Path) -> Result<Option<u32>, JournalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::UtcNanos;
-    use crate::journal::{Journal, JournalOptions, SyncMode};
+    use crate::journal::tests::journal_of_ticks;
 
     #[test]
     fn a_batch_is_not_applied_from_a_segment_that_is_gone_since_it_was_read() {
         let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(JournalOptions {
-            directory: directory.path().to_owned(),
-            segment_bytes: JournalOptions::SEGMENT_BYTES_MIN,
-            ring_bytes: 2 * JournalOptions::SEGMENT_BYTES_MIN,
-            sync: SyncMode::Auto,
-            lock_memory: false,
-            prepared_segments: 1,
-            link_agents: 1,
-            start: None,
-            gate: None,
-        })
-        .unwrap();
-        for time in 1..=3 {
-            journal
-                .appender
-                .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
-                .unwrap();
-        }
-        journal.appender.publish();
-        journal.syncer.sync().unwrap();
+        let _journal = journal_of_ticks(directory.path(), 3);
         let files = JournalFiles::open(directory.path()).unwrap();
         let batch: Vec<_> = files.records().map(Result::unwrap).collect();
         let mut engine = Engine::new();

@@ -33,7 +33,7 @@ use clearway::sim::Random;
 use players::Load;
 use support::daemon::{Daemon, Installation, ask};
 use support::disk_calls::{DiskCall, Fate, Wish, supervise};
-use support::{BACKENDS, PATIENCE, directory, eventually};
+use support::{BACKENDS, directory, eventually};
 
 /// Between two lines of progress.
 const TOLD_EVERY: Duration = Duration::from_secs(3);
@@ -161,15 +161,9 @@ impl Soak {
 
     /// Waits for the end that an accident brings; the load goes on meanwhile.
     fn ends(&self, daemon: &mut Daemon) -> Option<i32> {
-        let deadline = Instant::now() + 3 * PATIENCE;
-        loop {
-            if let Some(status) = daemon.child.try_wait().unwrap() {
-                return status.code();
-            }
-            self.load.check();
-            assert!(Instant::now() < deadline, "the accident does not come about");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let code = daemon.exit_code();
+        self.load.check();
+        code
     }
 
     /// The power goes in the middle of one of the first durable writes, those of the start included.
