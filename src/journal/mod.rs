@@ -62,7 +62,7 @@ pub use layout::{
 pub use manifest::Manifest;
 pub use options::{JournalFacts, JournalOptions, JournalStart, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
-pub use preparer::Preparer;
+pub use preparer::{Preparation, Preparer};
 pub use reader::{JournalReader, JournalSource};
 pub use restore::Restored;
 pub use retired::SealedSegments;
