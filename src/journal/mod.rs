@@ -299,8 +299,8 @@ impl Journal {
         )?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
-        // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
-        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) {
+        // All that are to stand ready do so before anyone asks: none is made while the first payments come.
+        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 1 + ahead) {
             match preparer.prepare() {
                 Ok(true) => {}
                 Ok(false) => break,

@@ -17,7 +17,7 @@ const PER_APPENDED: u64 = 3;
 /// See [`PER_APPENDED`].
 const PER_APPENDED_BYTES: u64 = 2;
 /// One more piece may be written for every such time, so that an idle switch comes to its segments, too.
-const IDLE_PIECE_NS: u64 = 5 * MILLISECOND;
+const IDLE_PIECE_NS: u64 = 20 * MILLISECOND;
 
 /// Makes segments ahead of the appender; the only one who moves `prepared`.
 ///

@@ -32,6 +32,11 @@ impl MappedMemory {
     /// # Errors
     /// What the kernel says when it has no such memory to give. A refused lock is no error: see [`MappedMemory::locked`].
     pub fn new(bytes: usize, lock: bool) -> io::Result<Self> {
+        super::mapper::map(bytes, lock).unwrap_or_else(|| Self::map_here(bytes, lock))
+    }
+
+    /// As [`MappedMemory::new`], by the calling thread whatever its class.
+    pub(super) fn map_here(bytes: usize, lock: bool) -> io::Result<Self> {
         let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
         let alignment = if bytes >= HUGE_PAGE_BYTES {
             HUGE_PAGE_BYTES
