@@ -62,6 +62,8 @@ pub struct ArchivistReport {
     pub archived_to: u64,
     /// Segments archived in this run, their bytes, and what those were compressed to.
     pub archived: (u64, u64, u64),
+    /// What the archive's files take on disk, bytes. Nothing bounds it.
+    pub archive_bytes: u64,
     /// Segments retired in this run.
     pub retired: u64,
     /// What the journal's segments take on disk, bytes.
@@ -111,10 +113,12 @@ impl ArchivistView {
             "segments_archived": segments,
             "bytes_archived": plain_bytes,
             "bytes_compressed": compressed_bytes,
+            "archive_bytes": report.archive_bytes,
             "segments_retired": report.retired,
             "journal_bytes": report.journal_bytes,
             "journal_keep_bytes": report.keep_bytes,
             "held_by": report.held_by.map(Holder::reason),
+            "held_by_code": report.held_by.map(Holder::code),
             "fault": report.archive_fault,
         })
     }
@@ -286,6 +290,14 @@ impl ArchivistParts {
                 };
                 let start = writer.chain().start();
                 let archive = Archive::open_to_add(directory, start.journal_id, start.segment_bytes)?;
+                let bytes = archive.file_bytes()?;
+                self.view.lock().archive_bytes = bytes;
+                tracing::info!(
+                    "the archive in {} holds {} segments in {} MiB and is never trimmed: see that there is room for it",
+                    directory.display(),
+                    archive.segments().len(),
+                    bytes >> 20
+                );
                 if let Some(last) = archive.segments().last() {
                     let archived_to = (last + 1) * start.segment_bytes;
                     writer.forget_before(archived_to);
@@ -305,6 +317,7 @@ impl ArchivistParts {
                 report.archived.0 += 1;
                 report.archived.1 += manifest.segment_bytes;
                 report.archived.2 += manifest.compressed_bytes;
+                report.archive_bytes += manifest.compressed_bytes;
                 drop(report);
                 Ok((Archiving::Idle(archive), 1))
             }
@@ -323,7 +336,7 @@ impl ArchivistParts {
     }
 
     /// The next segment to archive, if one is sealed and chained; else the next to retire.
-    fn begin(&self, mut archive: Archive, writer: &ChainWriter) -> Result<(Archiving, usize), ArchiveError> {
+    fn begin(&self, mut archive: Archive, writer: &mut ChainWriter) -> Result<(Archiving, usize), ArchiveError> {
         let segments = SealedSegments::of(&self.journal)?;
         let segment_bytes = segments.segment_bytes();
         let next = archive.segments().last().map_or(segments.oldest(), |last| last + 1);
@@ -333,6 +346,13 @@ impl ArchivistParts {
                 segment: next,
                 reason: "the archive ends before it, and the journal begins behind it",
             });
+        }
+        let oldest_at = segments.oldest() * segment_bytes;
+        if let Some(gone) = segments.oldest().checked_sub(1)
+            && writer.is_mostly_before(oldest_at)
+            && archive.segments().contains(&gone)
+        {
+            writer.begin_anew(oldest_at, archive.manifest(gone)?.chain_after())?;
         }
         let chained_to = writer.chain().end();
         if chained_to >= (next + 1) * segment_bytes {
@@ -364,7 +384,9 @@ impl ArchivistParts {
             report.held_by = retirement.held_by;
             match retirement.held_by {
                 Some(holder) => tracing::warn!(
-                    "the journal takes {} MiB on disk and may keep {} MiB: {}; it grows on until the disk is full",
+                    held_by = holder.code(),
+                    "the journal takes {} MiB on disk and may keep {} MiB: {}; it grows on, and payments are taken, until \
+                     the disk is full",
                     report.journal_bytes >> 20,
                     keep_bytes >> 20,
                     holder.reason()

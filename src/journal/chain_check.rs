@@ -1,10 +1,11 @@
 //! A journal held against its chain.
 
-use super::chain::{Chain, ChainError, ChainLink};
+use super::chain::{Chain, ChainLink};
+use super::chain_error::ChainError;
 use super::digest::{ChainEntry, SegmentDigest};
+use super::directory::segment_path;
 use super::files::JournalFiles;
 use super::scan::Scan;
-use super::segment::segment_path;
 
 /// What holding the journal against its chain came to.
 #[derive(Debug)]

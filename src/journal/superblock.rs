@@ -21,11 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 
+use super::directory::sync_directory;
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use super::options::JournalStart;
 use super::positions::Positions;
-use super::segment::{WriteMode, sync_directory, write_all};
+use super::segment::{WriteMode, write_all};
 use crate::domain::UtcNanos;
 use crate::memory::MappedMemory;
 
@@ -214,6 +215,24 @@ impl Superblock {
         sync_directory(directory)?;
         superblock.positions.set_retained_from(facts.retained_from);
         Ok(superblock)
+    }
+
+    /// Says in the superblock of the journal `journal_id`, which no switch has, that what lies behind `position` is kept
+    /// again. Nothing to do where there is none, or it says so.
+    pub(super) fn keep_again(directory: &Path, journal_id: [u8; 16], position: u64) -> Result<(), JournalError> {
+        let known = superblock_facts(directory, journal_id);
+        if known.retained_from > position {
+            let nobodys = Arc::new(Positions::new(0, 0, 0));
+            Self::open(
+                directory,
+                WriteMode::Fdatasync,
+                journal_id,
+                known.epoch,
+                position,
+                nobodys,
+            )?;
+        }
+        Ok(())
     }
 
     /// What it says now.
