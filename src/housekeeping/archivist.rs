@@ -235,6 +235,9 @@ impl Archivist {
             return 0;
         }
         let Chaining::Open(writer) = &mut self.chaining else {
+            if !matches!(self.archiving, Archiving::Off) {
+                self.parts.tell_held_by(Holder::Chain);
+            }
             return 0;
         };
         let (next, outcome) = match std::mem::replace(&mut self.archiving, Archiving::NotYet) {
@@ -257,6 +260,8 @@ impl Archivist {
                 tracing::error!("the journal is not archived: {text}; nothing is removed meanwhile");
                 report.archive_fault = Some(text);
             }
+            drop(report);
+            self.parts.tell_held_by(Holder::Archive);
             self.archive_refused_until = Some(Instant::now() + REFUSED_PAUSE);
             0
         })
@@ -280,7 +285,39 @@ fn report_chain(view: &ArchivistView, writer: &ChainWriter) {
     report.chain_fault = None;
 }
 
+impl ArchivistReport {
+    /// Says who keeps the bound from being kept, once.
+    fn tell_held_by(&mut self, held_by: Option<Holder>, keep_bytes: u64) {
+        if self.held_by == held_by {
+            return;
+        }
+        self.held_by = held_by;
+        match held_by {
+            Some(holder) => tracing::warn!(
+                held_by = holder.code(),
+                "the journal takes {} MiB on disk and may keep {} MiB: {}; it grows on, and payments are taken, until the disk \
+                 is full",
+                self.journal_bytes >> 20,
+                keep_bytes >> 20,
+                holder.reason()
+            ),
+            None => tracing::info!("the journal is within its bound of {} MiB again", keep_bytes >> 20),
+        }
+    }
+}
+
 impl ArchivistParts {
+    /// Nothing can be retired now, on account of `holder`: says so if the journal has grown past its bound.
+    fn tell_held_by(&self, holder: Holder) {
+        let (Some(keep_bytes), Ok(segments)) = (self.settings.keep_bytes(), SealedSegments::of(&self.journal)) else {
+            return;
+        };
+        let mut report = self.view.lock();
+        report.journal_bytes = segments.count() * segments.segment_bytes();
+        let held_by = (report.journal_bytes > keep_bytes).then_some(holder);
+        report.tell_held_by(held_by, keep_bytes);
+    }
+
     /// Does the next piece of work; says what is to be done then, and whether something was done.
     fn archive(&self, now: Archiving, writer: &mut ChainWriter) -> Result<(Archiving, usize), ArchiveError> {
         match now {
@@ -380,20 +417,7 @@ impl ArchivistParts {
             self.floors.set_register(follower.needed_from.load(Ordering::Relaxed));
         }
         let retirement = holdings.retire(&self.floors, keep_bytes);
-        if report.held_by != retirement.held_by {
-            report.held_by = retirement.held_by;
-            match retirement.held_by {
-                Some(holder) => tracing::warn!(
-                    held_by = holder.code(),
-                    "the journal takes {} MiB on disk and may keep {} MiB: {}; it grows on, and payments are taken, until \
-                     the disk is full",
-                    report.journal_bytes >> 20,
-                    keep_bytes >> 20,
-                    holder.reason()
-                ),
-                None => tracing::info!("the journal is within its bound of {} MiB again", keep_bytes >> 20),
-            }
-        }
+        report.tell_held_by(retirement.held_by, keep_bytes);
         drop(report);
         let retained_from = self.positions.retained_from();
         let next = (retained_from / segment_bytes).max(holdings.oldest);

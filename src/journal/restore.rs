@@ -17,7 +17,7 @@ use super::chain_file::write_new;
 use super::directory::{DirectoryLock, list, list_with_gaps, segment_path, sync_directory};
 use super::files::header_of;
 use super::manifest::Manifest;
-use super::superblock::Superblock;
+use super::superblock::{self, Superblock};
 use super::verify::over_segments;
 
 /// What was restored.
@@ -30,6 +30,8 @@ pub struct Restored {
     /// The first segment whose chain does not go on where that of the segment before ends: somebody has begun it anew.
     /// What was restored from there on is as it was archived, but no chain proves it.
     pub chain_breaks_at: Option<u64>,
+    /// True when a switch has written the journal that they were put in front of: it keeps them as far as its bound lets it.
+    pub before_a_switchs: bool,
 }
 
 impl Archive {
@@ -103,6 +105,7 @@ impl Archive {
             segments: manifests.len() as u64,
             events: manifests.iter().map(|manifest| manifest.facts.events).sum(),
             chain_breaks_at,
+            before_a_switchs: superblock::exists(to),
         })
     }
 

@@ -139,6 +139,11 @@ struct State {
     block: MappedMemory,
 }
 
+/// True when a switch has written the journal in `directory`.
+pub(super) fn exists(directory: &Path) -> bool {
+    directory.join(FILE_NAME).exists()
+}
+
 /// What the superblock in the journal's `directory` says; nothing where it has none, or no whole one.
 #[must_use]
 pub fn superblock_facts(directory: &Path, journal_id: [u8; 16]) -> SuperblockFacts {

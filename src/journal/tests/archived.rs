@@ -10,15 +10,15 @@ use super::SEGMENT_BYTES;
 use super::chained::{chain_again, chained, copy, rewrite};
 use crate::journal::*;
 
-const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+pub(super) const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-struct Written {
-    journal: TempDir,
-    chain: Chain,
-    sealed: u64,
+pub(super) struct Written {
+    pub(super) journal: TempDir,
+    pub(super) chain: Chain,
+    pub(super) sealed: u64,
 }
 
-fn written() -> Written {
+pub(super) fn written() -> Written {
     let journal = tempfile::tempdir().unwrap();
     let durable = chained(journal.path(), 1_000);
     Written {
@@ -29,7 +29,7 @@ fn written() -> Written {
 }
 
 impl Written {
-    fn open(&self, archive: &Path) -> Archive {
+    pub(super) fn open(&self, archive: &Path) -> Archive {
         Archive::open_to_add(archive, self.chain.start().journal_id, SEGMENT_BYTES).unwrap()
     }
 
@@ -40,7 +40,7 @@ impl Written {
     }
 
     /// Archives what is missing.
-    fn archive(&self, archive: &mut Archive) {
+    pub(super) fn archive(&self, archive: &mut Archive) {
         for number in archive.segments().last().map_or(0, |last| last + 1)..self.sealed {
             let mut adding = self.begin(archive, number);
             let manifest = loop {
@@ -58,7 +58,7 @@ impl Written {
     }
 }
 
-fn events(directory: &Path) -> Vec<(u64, Vec<u8>)> {
+pub(super) fn events(directory: &Path) -> Vec<(u64, Vec<u8>)> {
     let files = JournalFiles::open(directory).unwrap();
     let events = files.records().map(Result::unwrap);
     events.map(|record| (record.number, record.payload.to_vec())).collect()
