@@ -349,7 +349,7 @@ impl Switch {
         let started = Instant::now();
         let mut status = Value::Null;
         while !holds(&status) {
-            assert!(started.elapsed() < Duration::from_secs(30), "{what}: {status:#}");
+            assert!(started.elapsed() < Duration::from_secs(90), "{what}: {status:#}");
             std::thread::sleep(Duration::from_millis(5));
             status = self.status().unwrap_or_default();
         }
