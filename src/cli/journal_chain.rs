@@ -67,9 +67,14 @@ pub(super) fn chain_told(
             ));
         }
     }
+    // Behind a lost disk, or a chain that is not up to date, the journal itself says how the chain goes on.
+    let mut further = chain;
+    for &entry in verdict.iter().flat_map(|verdict| &verdict.behind) {
+        further.push(entry);
+    }
     let mut answers = Vec::new();
     for value in asked {
-        let (answer, text) = answer(&chain, verdict, value);
+        let (answer, text) = answer(&further, verdict, value);
         answers.push(answer);
         match text {
             Ok(text) => told.text.push_str(&text),

@@ -20,6 +20,8 @@ pub struct ChainVerdict {
     pub checkpoints: u64,
     /// What is wrong.
     pub fault: Option<ChainError>,
+    /// What the journal makes behind the chain's end; nothing at a fault or damage.
+    pub behind: Vec<ChainEntry>,
 }
 
 impl JournalFiles {
@@ -59,6 +61,7 @@ impl JournalFiles {
             fault: foreign.then(|| ChainError::Foreign {
                 file: self.directory().join("chain"),
             }),
+            behind: Vec::new(),
         };
         if foreign {
             return verdict;
@@ -88,6 +91,9 @@ impl JournalFiles {
                 self.rewritten(all, at, &found[(at - from).min(found.len())..])
             });
             break;
+        }
+        if verdict.fault.is_none() && !damage {
+            verdict.behind = found.get(all.len() - from..).unwrap_or_default().to_vec();
         }
         verdict
     }
