@@ -83,7 +83,8 @@ enum ReadCommand {
         /// The last event [default: the journal's last]
         #[arg(long, value_name = "EVENT")]
         to: Option<u64>,
-        /// Only events of this kind: genesis, participant, request, reply, not_sent, tick, restart or window
+        /// Only events of this kind: genesis, participant, request, reply, not_sent, tick, restart, window,
+        /// finding or day_sealed
         #[arg(long, value_name = "KIND", value_parser = event_kind)]
         kind: Option<RecordKind>,
         /// Only events about this payment, requests to refund it among them: date-originator-lane-serial

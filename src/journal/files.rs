@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
 
+use super::directory::{list, segment_path};
 use super::error::JournalError;
 use super::layout::{Geometry, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
 use super::options::{JournalOptions, JournalStart};
 use super::scan::{Remains, Scan};
-use super::segment::{list, segment_path};
 use super::tail::Record;
 use crate::domain::UtcNanos;
 
@@ -45,10 +45,25 @@ impl JournalFiles {
         if !directory.is_dir() {
             return Err(absent());
         }
-        let numbers = list(directory)?;
+        let mut numbers = list(directory)?;
         if numbers.is_empty() {
             return Err(absent());
         }
+        loop {
+            let refused = match Self::map_all(directory, numbers.clone()) {
+                Ok(files) => return Ok(files),
+                Err(refused) => refused,
+            };
+            // A running switch lets go of the first ones, perhaps between the two looks.
+            let now = list(directory)?;
+            if now.start <= numbers.start {
+                return Err(refused);
+            }
+            numbers = now;
+        }
+    }
+
+    fn map_all(directory: &Path, numbers: Range<u64>) -> Result<Self, JournalError> {
         let header = header_of(directory, numbers.start)?;
         let mut files = Self {
             directory: directory.to_owned(),

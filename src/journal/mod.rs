@@ -19,12 +19,17 @@
 
 mod appender;
 mod archive;
+mod archive_adding;
+mod archive_checking;
 mod archive_error;
 mod chain;
 mod chain_check;
+mod chain_error;
+mod chain_file;
 mod chain_writer;
 mod checksum;
 mod digest;
+mod directory;
 mod error;
 mod files;
 mod layout;
@@ -48,10 +53,13 @@ pub(crate) mod tests;
 mod verify;
 
 pub use appender::Appender;
-pub use archive::{Adding, Archive, ArchiveStep, Checking};
+pub use archive::Archive;
+pub use archive_adding::{Adding, ArchiveStep};
+pub use archive_checking::Checking;
 pub use archive_error::ArchiveError;
-pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
+pub use chain::{Chain, ChainLink, ChainStart};
 pub use chain_check::ChainVerdict;
+pub use chain_error::{ChainError, ChainFailure};
 pub use chain_writer::ChainWriter;
 pub use digest::{ChainEntry, SegmentFacts, WindowMark};
 pub use error::{Full, JournalError};
@@ -76,8 +84,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use directory::DirectoryLock;
 use layout::{Geometry, Seed};
-use segment::{DirectoryLock, SegmentStore, WriteMode};
+use segment::{SegmentStore, WriteMode};
 use tail::Tail;
 
 use crate::domain::UtcNanos;
@@ -116,7 +125,7 @@ impl Journal {
     /// True when `directory` holds a journal.
     #[must_use]
     pub fn exists(directory: &Path) -> bool {
-        segment::any(directory)
+        directory::any(directory)
     }
 
     /// Makes a new, empty journal.
@@ -128,7 +137,7 @@ impl Journal {
         let directory = &options.directory;
         fs::create_dir_all(directory).map_err(place::refused(directory, "make the directory"))?;
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
-            segment::sync_directory(parent)?;
+            directory::sync_directory(parent)?;
         }
         let lock = DirectoryLock::take(directory)?;
         if Self::exists(directory) {
@@ -136,7 +145,7 @@ impl Journal {
                 directory: directory.clone(),
             });
         }
-        segment::remove_unfinished(directory)?;
+        directory::remove_unfinished(directory)?;
         let (mode, message) = WriteMode::choose(directory, options.sync)?;
         let mut journal_id = [0; 16];
         fill_with_chance(&mut journal_id).map_err(JournalError::system(directory, "draw the journal's id"))?;
@@ -175,7 +184,7 @@ impl Journal {
         }
         let lock = DirectoryLock::take(directory)?;
         place::check_segments(directory)?;
-        let numbers = segment::list(directory)?;
+        let numbers = directory::list(directory)?;
         if numbers.is_empty() {
             return Err(JournalError::Absent {
                 directory: directory.clone(),
@@ -197,7 +206,7 @@ impl Journal {
         let start = options.start.unwrap_or(JournalStart::BEGINNING);
         let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
         // From here on files are changed.
-        segment::remove_unfinished(directory)?;
+        directory::remove_unfinished(directory)?;
         let scan = &findings.scan;
         let known = superblock_facts(directory, store.journal_id);
         store.epoch = scan.epoch.max(known.epoch) + 1;
@@ -285,7 +294,7 @@ impl Journal {
                 file.flush()
                     .map_err(JournalError::system(&file.path, "flush the segment"))?;
             }
-            segment::sync_directory(directory)?;
+            directory::sync_directory(directory)?;
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;

@@ -3,12 +3,12 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::directory::{list, segment_path, sync_directory};
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, Geometry, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::options::SyncMode;
@@ -108,35 +108,6 @@ fn probe_direct(directory: &Path) -> io::Result<()> {
     match fs::remove_file(&path) {
         Err(error) if outcome.is_ok() => Err(error),
         Ok(()) | Err(_) => outcome,
-    }
-}
-
-/// The one switch that may have a journal directory; held as long as any part of the journal lives.
-#[derive(Debug)]
-pub(super) struct DirectoryLock {
-    _file: File,
-}
-
-impl DirectoryLock {
-    pub(super) fn take(directory: &Path) -> Result<Self, JournalError> {
-        let path = directory.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(super::place::refused(directory, "open the lock in it"))?;
-        // SAFETY: a call on an open descriptor.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-            return Ok(Self { _file: file });
-        }
-        let source = io::Error::last_os_error();
-        if source.kind() == io::ErrorKind::WouldBlock {
-            return Err(JournalError::InUse {
-                directory: directory.to_owned(),
-            });
-        }
-        Err(JournalError::system(&path, "lock")(source))
     }
 }
 
@@ -491,65 +462,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{number:012}.seg"))
-}
-
-/// True when `directory` holds a segment.
-pub(super) fn any(directory: &Path) -> bool {
-    let is_segment = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| number_of(&entry).is_some());
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(is_segment))
-}
-
-fn number_of(entry: &fs::DirEntry) -> Option<u64> {
-    let name = entry.file_name();
-    name.to_str()?.strip_suffix(".seg")?.parse().ok()
-}
-
-/// The numbers of the segments in `directory`, which must follow on each other without a gap. Older ones may have been
-/// archived and removed, so that the first need not be 0.
-pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
-    let numbers = list_with_gaps(directory)?;
-    let first = numbers.first().copied().unwrap_or(0);
-    for (expected, &number) in (first..).zip(&numbers) {
-        if number != expected {
-            return Err(JournalError::SegmentMissing {
-                file: segment_path(directory, expected),
-            });
-        }
-    }
-    Ok(first..first + numbers.len() as u64)
-}
-
-/// The numbers of the segments in `directory`, whichever they are, in order.
-pub(super) fn list_with_gaps(directory: &Path) -> Result<Vec<u64>, JournalError> {
-    let read = |source| JournalError::system(directory, "list the directory")(source);
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(read)? {
-        numbers.extend(number_of(&entry.map_err(read)?));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Removes segments whose making a crash cut short.
-pub(super) fn remove_unfinished(directory: &Path) -> Result<(), JournalError> {
-    let read = |source| JournalError::system(directory, "list the directory")(source);
-    for entry in fs::read_dir(directory).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|extension| extension == "new") {
-            fs::remove_file(&path).map_err(JournalError::system(&path, "remove the unfinished segment"))?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .map_err(JournalError::system(directory, "flush the directory"))
 }
 
 #[cfg(test)]

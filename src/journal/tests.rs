@@ -2,6 +2,7 @@
 
 mod after_a_crash;
 mod archived;
+mod begun_anew;
 mod chained;
 mod every_byte;
 mod live;
