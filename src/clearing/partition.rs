@@ -268,7 +268,9 @@ impl Partition {
     pub(super) fn look(&self, serial: u64) -> (Option<PaymentSlot>, Gap) {
         let mixed = self.mixing.mix(serial);
         let position = self.seek(mixed);
-        let found = self.entry(position).filter(|entry| entry.mixed() == mixed && !entry.is_empty());
+        let found = self
+            .entry(position)
+            .filter(|entry| entry.mixed() == mixed && !entry.is_empty());
         (found.map(Entry::slot), Gap { mixed, position })
     }
 

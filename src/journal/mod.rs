@@ -20,6 +20,7 @@
 mod appender;
 mod archive;
 mod archive_error;
+mod batch;
 mod chain;
 mod chain_check;
 mod chain_writer;
@@ -50,6 +51,7 @@ mod verify;
 pub use appender::Appender;
 pub use archive::{Adding, Archive, ArchiveStep, Checking};
 pub use archive_error::ArchiveError;
+pub use batch::RecordBatch;
 pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
 pub use chain_check::ChainVerdict;
 pub use chain_writer::ChainWriter;

@@ -7,6 +7,7 @@ mod every_byte;
 mod live;
 mod model;
 mod reader;
+mod sought;
 mod used_again;
 mod verified;
 
