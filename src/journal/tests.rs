@@ -91,20 +91,6 @@ pub(super) fn numbers_in_files(directory: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// A journal in `directory` with so many ticks, durable.
-pub(crate) fn journal_of_ticks(directory: &Path, ticks: u64) -> Journal {
-    let mut journal = Journal::create(options(directory)).unwrap();
-    for time in 1..=ticks {
-        journal
-            .appender
-            .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
-            .unwrap();
-    }
-    journal.appender.publish();
-    journal.syncer.sync().unwrap();
-    journal
-}
-
 #[test]
 fn what_is_appended_and_synced_is_read_back_over_segments_and_laps() {
     for sync in [SyncMode::Auto, SyncMode::Fdatasync] {
