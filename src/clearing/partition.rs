@@ -33,6 +33,9 @@ const PLACES_AN_INSERT: usize = 24;
 /// Memory for growth is taken a piece in so many inserts.
 const INSERTS_A_PIECE: usize = 16;
 
+/// What the processor loads at a time.
+const CACHE_LINE_BYTES: usize = 64;
+
 /// Where partitions get their memory.
 pub(super) type Pool = PiecePool<Entry>;
 
@@ -70,6 +73,13 @@ impl Entry {
     fn slot(self) -> PaymentSlot {
         PaymentSlot(self.slot - 1)
     }
+}
+
+/// Where a serial would be put: good until the partition changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    mixed: u64,
+    position: usize,
 }
 
 /// What a saved partition says of itself before its entries.
@@ -235,19 +245,39 @@ impl Partition {
         (entry.mixed() == mixed && !entry.is_empty()).then(|| entry.slot())
     }
 
-    /// Asks for the cache line where `serial` would be.
+    /// Asks for the cache lines where `serial` would be, so many of them.
     #[inline]
-    pub(super) fn prefetch(&self, serial: u64) {
+    pub(super) fn prefetch<const LINES: usize>(&self, serial: u64) {
         if let Some(entry) = self.rest(self.home(self.mixing.mix(serial))).first() {
-            prefetch_read(std::ptr::from_ref(entry));
+            let first = std::ptr::from_ref(entry).cast::<u8>();
+            for line in 0..LINES {
+                prefetch_read(first.wrapping_add(line * CACHE_LINE_BYTES));
+            }
         }
     }
 
     /// Adds a serial that is not there.
     #[inline]
     pub(super) fn insert(&mut self, serial: u64, slot: PaymentSlot, pool: &mut Pool) {
+        let gap = self.look(serial).1;
+        self.insert_at(gap, slot, pool);
+    }
+
+    /// The slot of `serial`, and where it is or would be.
+    #[inline]
+    pub(super) fn look(&self, serial: u64) -> (Option<PaymentSlot>, Gap) {
         let mixed = self.mixing.mix(serial);
         let position = self.seek(mixed);
+        let found = self
+            .entry(position)
+            .filter(|entry| entry.mixed() == mixed && !entry.is_empty());
+        (found.map(Entry::slot), Gap { mixed, position })
+    }
+
+    /// Adds the serial that [`Partition::look`] did not find, nothing having changed since.
+    #[inline]
+    pub(super) fn insert_at(&mut self, gap: Gap, slot: PaymentSlot, pool: &mut Pool) {
+        let Gap { mixed, position } = gap;
         let filled = self.push_in(position, Entry::new(mixed, slot), pool);
         if mixed <= self.low_max && self.cursor > 0 && filled >= self.cursor {
             self.cursor = position.max(self.cursor) + 1;
@@ -319,27 +349,19 @@ impl Partition {
     /// Puts an entry at `position`; what is there moves up by one. Returns the place that was empty.
     #[inline]
     fn push_in(&mut self, position: usize, entry: Entry, pool: &mut Pool) -> usize {
-        let filled = self.first_where(position, |entry| entry.is_empty());
-        if filled == self.elements {
-            self.add_elements(pool);
-        }
         let mut carried = entry;
         let mut from = position;
         loop {
-            let piece = &mut self.pieces[from >> PIECE_SHIFT];
-            let first = from & PIECE_MASK;
-            let last = if from >> PIECE_SHIFT == filled >> PIECE_SHIFT {
-                filled & PIECE_MASK
-            } else {
-                PIECE_MASK
-            };
-            let pushed_out = piece[last];
-            piece.copy_within(first..last, first + 1);
-            piece[first] = carried;
-            carried = pushed_out;
-            from += last - first + 1;
-            if from > filled {
-                return filled;
+            if from == self.elements {
+                self.add_elements(pool);
+            }
+            // One pass that looks and moves: runs are short, and a search with a move behind it is told wrong twice.
+            for place in &mut self.pieces[from >> PIECE_SHIFT][from & PIECE_MASK..] {
+                carried = std::mem::replace(place, carried);
+                if carried.is_empty() {
+                    return from;
+                }
+                from += 1;
             }
         }
     }
