@@ -41,5 +41,5 @@ pub use exception::{ExceptionItem, ExceptionKind};
 pub use figures::{Figures, Success};
 pub use mark::StateMark;
 pub use query::{InDoubtSnapshot, LedgerSnapshot, ParticipantSnapshot, Recalled, WindowSnapshot};
-pub use saved::LoadError;
+pub use saved::{LoadError, StateSource};
 pub use state_hash::StateHash;

@@ -87,6 +87,13 @@ pub(super) struct PartitionHead {
     cursor: u64,
 }
 
+impl PartitionHead {
+    /// True when its array is a small one on the heap, and not made of pieces.
+    pub(super) const fn is_small(&self) -> bool {
+        (self.elements as usize) < PIECE_ELEMENTS
+    }
+}
+
 /// Serial → slot.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -163,19 +170,17 @@ impl Partition {
         self.pieces.iter().map(|piece| &**piece)
     }
 
-    /// Takes back what [`Partition::head`] and [`Partition::pieces`] gave: the array as it lay in memory, so that this
-    /// costs a copy and one look at each entry. `None` where the parts do not fit each other.
-    ///
-    /// # Errors
-    /// What `fill` says.
-    pub(super) fn read<E>(
-        head: PartitionHead,
-        pool: &mut Pool,
-        mut fill: impl FnMut(&mut [Entry]) -> Result<(), E>,
-    ) -> Result<Option<Self>, E> {
+    /// Its array as it lies in memory, to be filled.
+    pub(super) fn pieces_mut(&mut self) -> impl Iterator<Item = &mut [Entry]> {
+        self.pieces.iter_mut().map(|piece| &mut **piece)
+    }
+
+    /// One as [`Partition::head`] says, with an array of zeros for what [`Partition::pieces`] gave: the array as it lay in
+    /// memory, so that reading it costs a copy. `None` where the head contradicts itself; whether the array fits it
+    /// says [`Partition::is_in_order`].
+    pub(super) fn laid_out(head: PartitionHead, pool: &mut Pool) -> Option<Self> {
         let elements = head.elements as usize;
-        let small = elements < PIECE_ELEMENTS;
-        let of_a_size = if small {
+        let of_a_size = if head.is_small() {
             elements.is_power_of_two() && elements >= FIRST_ELEMENTS
         } else {
             elements.is_multiple_of(PIECE_ELEMENTS)
@@ -186,33 +191,42 @@ impl Partition {
             && head.stretched < head.elements
             && head.cursor <= head.elements;
         if !of_a_size || !ordered {
-            return Ok(None);
+            return None;
         }
-        let mut partition = Self {
+        let pieces = if head.is_small() {
+            vec![Piece::on_heap(elements)]
+        } else {
+            (0..elements / PIECE_ELEMENTS).map(|_| pool.take()).collect()
+        };
+        Some(Self {
             key: head.key,
             mixing: Mixing::new(head.key, head.secret),
-            pieces: Vec::new(),
+            pieces,
             elements,
             length: head.length as usize,
             capacity: head.capacity as usize,
             stretched: head.stretched as usize,
             low_max: head.low_max,
             cursor: head.cursor as usize,
-        };
-        let (mut counted, mut before) = (0, None);
-        for _ in 0..elements.div_ceil(PIECE_ELEMENTS) {
-            let mut piece = if small { Piece::on_heap(elements) } else { pool.take() };
-            fill(&mut piece)?;
+        })
+    }
+
+    /// True when the array holds as many entries as it should, in their order: one look at each.
+    pub(super) fn is_in_order(&self) -> bool {
+        let (mut counted, mut before) = (0, 0);
+        for piece in &self.pieces {
+            let mut ordered = true;
             for entry in piece.iter().filter(|entry| !entry.is_empty()) {
-                if before.is_some_and(|before| before >= entry.mixed()) {
-                    return Ok(None);
-                }
-                before = Some(entry.mixed());
+                let mixed = entry.mixed();
+                ordered &= counted == 0 || before < mixed;
+                before = mixed;
                 counted += 1;
             }
-            partition.pieces.push(piece);
+            if !ordered {
+                return false;
+            }
         }
-        Ok((counted == partition.length).then_some(partition))
+        counted == self.length
     }
 
     pub(super) fn key(&self) -> u64 {
