@@ -142,7 +142,8 @@ impl History {
             ring_bytes: profile.journal.ring_bytes,
             sync: SyncMode::Auto,
             lock_memory: false,
-            prepared_segments: profile.journal.prepared_segments,
+            // One at a time is made in a hurry; more are made with pauses, for the sake of payments.
+            prepared_segments: 1,
             link_agents: 0,
             start: None,
             gate: None,
