@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use super::file::PIECE_BYTES;
+use super::file::{BLOCK_BYTES, HEADER_BYTES, PIECE_BYTES};
 use super::*;
 use crate::clearing::{StateHash, StateSource};
 use crate::domain::UtcNanos;
@@ -79,7 +79,9 @@ fn a_snapshot_with_any_bit_flipped_or_any_end_cut_off_is_not_used() {
     take(&store, 9, &[3; 500]);
     let path = store.list().unwrap().remove(0).path;
     let good = fs::read(&path).unwrap();
-    for at in 0..good.len() {
+    // Every byte, but of the zeros behind the header some.
+    let zeros = HEADER_BYTES..BLOCK_BYTES;
+    for at in (0..good.len()).filter(|at| !zeros.contains(at) || at.is_multiple_of(61)) {
         let mut bad = good.clone();
         bad[at] ^= 1 << (at % 8);
         fs::write(&path, &bad).unwrap();
