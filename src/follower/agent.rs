@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::counters::FollowerCounters;
@@ -377,7 +378,9 @@ impl Follower {
         if now < self.snapshot_after || !self.ledger.as_ref().is_some_and(due) {
             return Ok(0);
         }
-        match self.take_snapshot(now) {
+        let taken = self.take_snapshot(now);
+        self.parts.counters.snapshot_underway.store(false, Ordering::Relaxed);
+        match taken {
             Ok(()) => self.has_passed(OF_SNAPSHOTS),
             // Only the snapshot is put off: what waits for look-ups does not wait for room on the disk.
             Err(trouble) if trouble.passes() => {
@@ -393,6 +396,7 @@ impl Follower {
     fn take_snapshot(&mut self, now: UtcNanos) -> Result<(), Trouble> {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         let started = Instant::now();
+        self.parts.counters.snapshot_underway.store(true, Ordering::Relaxed);
         let position = ledger.reader.position();
         ledger.register.flush()?;
         let point = SnapshotPoint {

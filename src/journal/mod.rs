@@ -83,7 +83,7 @@ pub use tail::{Record, TailReader, TailView};
 pub use verify::Verification;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use directory::DirectoryLock;
@@ -121,6 +121,31 @@ pub struct Journal {
     pub recovery: Recovery,
     /// What it turned out to be on this host.
     pub facts: JournalFacts,
+}
+
+/// A journal's directory that no other switch has, or can have as long as this is held.
+#[derive(Debug)]
+pub struct JournalClaim {
+    directory: PathBuf,
+    lock: DirectoryLock,
+}
+
+impl JournalClaim {
+    /// Claims the journal in `directory`.
+    ///
+    /// # Errors
+    /// There is none, another switch has it, or the host refuses it.
+    pub fn take(directory: &Path) -> Result<Self, JournalError> {
+        if !directory.is_dir() {
+            return Err(JournalError::Absent {
+                directory: directory.to_owned(),
+            });
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            lock: DirectoryLock::take(directory)?,
+        })
+    }
 }
 
 impl Journal {
@@ -178,13 +203,22 @@ impl Journal {
     /// nothing was changed), or the host refuses what it takes.
     pub fn open(options: JournalOptions) -> Result<Self, JournalError> {
         options.check()?;
+        let claim = JournalClaim::take(&options.directory)?;
+        Self::open_claimed(options, claim)
+    }
+
+    /// The same, for who has made sure already that no other switch has it.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    ///
+    /// # Panics
+    /// When the claim is of another directory.
+    pub fn open_claimed(options: JournalOptions, claim: JournalClaim) -> Result<Self, JournalError> {
+        options.check()?;
         let directory = &options.directory;
-        if !directory.is_dir() {
-            return Err(JournalError::Absent {
-                directory: directory.clone(),
-            });
-        }
-        let lock = DirectoryLock::take(directory)?;
+        assert_eq!(claim.directory, *directory, "a claim of another journal");
+        let lock = claim.lock;
         place::check_segments(directory)?;
         let numbers = directory::list(directory)?;
         if numbers.is_empty() {
