@@ -119,9 +119,12 @@ impl World {
             }
             Fault::Jump => {
                 self.counts.jumps += 1;
-                let spans = [10 * SECOND, 100 * SECOND, 3_600 * SECOND, 25 * 3_600 * SECOND];
-                let span = spans[self.random.below(4) as usize];
+                // Days, too: what is over is sealed, and what is long over forgotten.
+                let spans = [10, 100, 3_600, 25 * 3_600, 60 * 3_600];
+                let span = spans[self.random.below(5) as usize] * SECOND;
                 let nanos = self.random.below(span);
+                // Two jumps may make a day.
+                self.a_day_passed |= nanos > 12 * 3_600 * SECOND;
                 self.note(|| format!("time jumps by {} ms", nanos / MILLISECOND));
                 self.pass(nanos);
             }

@@ -90,6 +90,13 @@ counts! {
     jumps: "Jumps of time.",
     wall_steps: "Steps of the wall clock.",
     lies: "Replies and requests that no honest participant sends.",
+    parked: "Events that waited for the register.",
+    days_sealed: "Days that were sealed.",
+    look_ups: "Look-ups that the follower answered, those asked again after a start among them.",
+    register_answers: "Inquiries and words that were answered out of the register.",
+    snapshots: "Snapshots taken.",
+    starts_from_snapshot: "Starts from a snapshot.",
+    starts_fallen_back: "Starts that could not use the newest snapshot and took an older one, or the whole journal.",
 }
 
 /// A run that went wrong.

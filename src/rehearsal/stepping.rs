@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disk::Disk;
 use super::plan::Plan;
@@ -146,6 +146,24 @@ impl Switch {
 
     pub(super) fn recovered(&self) -> &crate::journal::Recovery {
         &self.rest.recovery
+    }
+
+    /// The event of the snapshot it began with; 0 = with the journal's beginning.
+    pub(super) fn began_with(&self) -> u64 {
+        self.rest.start.snapshot_event
+    }
+
+    /// What the follower has done: look-ups, inquiries and words answered, snapshots.
+    pub(super) fn followed(&self) -> [u64; 3] {
+        let Some(counters) = &self.rest.follower else {
+            return [0; 3];
+        };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            read(&counters.look_ups),
+            read(&counters.inquiries) + read(&counters.words),
+            read(&counters.snapshots),
+        ]
     }
 
     pub(super) fn close_windows(&self) {

@@ -45,6 +45,8 @@ pub(super) struct Witness {
     /// Requests that were handed to a line toward a bank.
     pub(super) requests: BTreeMap<PaymentId, ParticipantIndex>,
     out: BTreeMap<PaymentId, Out>,
+    /// Requests that reached the switch and to which no line has carried an answer.
+    asked: BTreeMap<PaymentId, u64>,
     statuses: BTreeMap<PaymentId, u64>,
     pub(super) reversals: BTreeSet<PaymentId>,
     pub(super) notices: BTreeMap<PaymentId, FinalNotice>,
@@ -164,9 +166,16 @@ impl Witness {
                 Some(Code::InProgress | Code::DateNotOpen | Code::IdReused)
             );
             let is_door = Code::from_u8(code).is_some_and(Code::is_door_refusal);
-            if code == Code::InProgress as u8 && self.was_final_before(place, id) {
+            let was_final = self.was_final_before(place, id);
+            // While a repetition waits for the register, a second one is told so.
+            let waits = self.asked.get(&id).is_some_and(|&waiting| waiting > 1);
+            if code == Code::InProgress as u8 && was_final && !waits {
                 return Err(format!("{id} was answered and is now said to be in progress"));
             }
+            if code == Code::DateNotOpen as u8 && was_final {
+                return Err(format!("{id} was answered and is now not known any more"));
+            }
+            self.request_answered(id);
             return if is_interim || is_door {
                 Ok(told)
             } else {
@@ -191,6 +200,9 @@ impl Witness {
             return Err(format!("{id} was answered {known:?} and is now answered {content:?}"));
         }
         self.finals_told.insert((id, place.line, place.epoch));
+        if answer.flags & AnswerFlags::RETRANSMITTED == 0 {
+            self.request_answered(id);
+        }
         let as_word = Answer {
             flags: answer.flags & !AnswerFlags::RETRANSMITTED,
             ..content
@@ -242,10 +254,43 @@ impl Witness {
     fn inquiry_answer(&self, place: Place, told: &InquiryAnswer) -> Result<String, String> {
         let text = format!("inquiry answer {} code {} state {}", told.id, told.code, told.state);
         let is_open = PaymentState::from_u8(told.state).is_some_and(|state| !state.is_final());
-        if is_open && self.was_final_before(place, told.id) {
+        let Some(answer) = self.finals.get(&told.id) else { return Ok(text) };
+        let is_its_own = place.party == told.id.originator() || place.party == answer.responder;
+        let is_unknown = told.code == Code::OriginalNotFound as u8;
+        if !is_its_own {
+            return if is_unknown || told.state == 0 {
+                Ok(text)
+            } else {
+                Err(format!("{text}: it is told to {}, whom it does not concern", place.party))
+            };
+        }
+        if (is_open || is_unknown) && self.was_final_before(place, told.id) {
             return Err(format!("{text}: it was answered before"));
         }
+        let said = (told.state, told.code, told.amount_minor, told.window, told.final_ns);
+        let was = (
+            answer.state,
+            answer.code,
+            answer.amount_minor,
+            answer.window,
+            answer.final_ns,
+        );
+        let is_final = PaymentState::from_u8(told.state).is_some_and(PaymentState::is_final);
+        if is_final && said != was {
+            return Err(format!("{text}: {said:?} is said, it was answered {was:?}"));
+        }
         Ok(text)
+    }
+
+    /// A request has reached the switch.
+    pub(super) fn request_arrived(&mut self, id: PaymentId) {
+        *self.asked.entry(id).or_insert(0) += 1;
+    }
+
+    fn request_answered(&mut self, id: PaymentId) {
+        if let Some(waiting) = self.asked.get_mut(&id) {
+            *waiting = waiting.saturating_sub(1);
+        }
     }
 
     /// True when a final answer was told on this line before, or in an earlier life of the switch.

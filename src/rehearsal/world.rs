@@ -17,6 +17,7 @@ use crate::agent::ManualTime;
 use crate::config::Directory;
 use crate::domain::SECOND;
 use crate::sim::Random;
+use crate::snapshot::SnapshotStore;
 use crate::switch::{FinalLedger, SwitchError};
 
 /// The longest a run may take to come to rest once the faults are over, simulated.
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) witness: Witness,
     pub(super) healing: bool,
     pub(super) at_rest: bool,
+    /// Time jumped by so much that a Reversal may have become Manual.
+    pub(super) a_day_passed: bool,
     /// Stops in order that are begun and not done.
     pub(super) stops_due: u32,
     pub(super) hold_ns: u64,
@@ -94,6 +97,7 @@ impl World {
             witness: Witness::default(),
             healing: false,
             at_rest: false,
+            a_day_passed: false,
             stops_due: 0,
             hold_ns: 0,
             counts: Counts::default(),
@@ -326,13 +330,17 @@ impl World {
         self.disk
             .set_full(false)
             .map_err(|error| format!("the disk: {error}"))?;
+        let newest = self.newest_snapshot()?;
         match Switch::start(&self.plan, &self.directory, self.data.path(), &self.time, &self.disk) {
             Ok(switch) => {
                 self.disk.is_recovered();
                 let recovery = switch.recovered().clone();
+                let began_with = switch.began_with();
+                self.counts.starts_from_snapshot += u64::from(began_with > 0);
+                self.counts.starts_fallen_back += u64::from(newest.is_some_and(|newest| began_with < newest));
                 self.note(|| {
                     format!(
-                        "the switch starts behind event {}, {:?}",
+                        "the switch starts behind event {} from a snapshot of event {began_with}, {:?}",
                         recovery.last_event, recovery.messages
                     )
                 });
@@ -352,6 +360,15 @@ impl World {
             }
             Err(error) => Err(format!("the switch does not start: {error}")),
         }
+    }
+
+    /// The event of the newest snapshot on the disk, good or not.
+    fn newest_snapshot(&self) -> Result<Option<u64>, String> {
+        let store = SnapshotStore::new(self.data.path().join("snapshots"), [0; 16]);
+        let list = store
+            .list()
+            .map_err(|error| format!("the snapshots can't be listed: {error}"))?;
+        Ok(list.first().map(|newest| newest.event))
     }
 
     /// The machine stops.
@@ -418,6 +435,7 @@ impl World {
     }
 
     fn switch_is_gone(&mut self) -> Result<(), String> {
+        self.count_followed();
         let ledger = self.switch.take().and_then(Switch::stop_dead);
         self.disk.set_next(NextWrite::Made);
         self.strangers.clear();
@@ -458,6 +476,16 @@ impl World {
         let down = self.random.below(longest);
         self.agenda.put(self.now + 1 + down, Due::Start);
         Ok(())
+    }
+
+    /// Adds what this life's follower has done.
+    pub(super) fn count_followed(&mut self) {
+        if let Some(switch) = &self.switch {
+            let [look_ups, answers, snapshots] = switch.followed();
+            self.counts.look_ups += look_ups;
+            self.counts.register_answers += answers;
+            self.counts.snapshots += snapshots;
+        }
     }
 
     /// Replay must come to the state that the ledger was in when the machine stopped.
