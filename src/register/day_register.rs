@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Filed, RegisterKey};
+use super::door::FileDoor;
 use super::error::RegisterError;
 use super::shelf::{Coverage, Shelf, ShelfOptions};
 use crate::domain::{BusinessDate, LinkId, ParticipantIndex, PaymentId, UtcNanos};
@@ -90,6 +91,8 @@ pub struct RegisterOptions {
     pub journal_id: [u8; 16],
     /// Payments kept in memory before they are written out, 96 bytes each; twice as many words, 40 bytes each.
     pub payments_in_memory: usize,
+    /// What its changes to files go through.
+    pub door: FileDoor,
 }
 
 impl RegisterOptions {
@@ -102,6 +105,7 @@ impl RegisterOptions {
             journal_id: self.journal_id,
             records_in_memory,
             fan_in: Self::FAN_IN,
+            door: self.door.clone(),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::party::{Turn, Wake};
 use crate::domain::{Code, Direction, Kind, MILLISECOND, ParticipantIndex, PaymentId, PaymentState, Position, SECOND};
 use crate::wire::{
-    FinalNotice, Frame, Inquiry, PaymentRequest, Regarding, Reply, ReplyBody, ReplyOutcome, Reversal, StatusRequest, Template,
+    FinalNotice, Frame, Inquiry, PaymentRequest, Regarding, Reply, ReplyBody, ReplyOutcome, Reversal, StatusRequest,
+    Template,
 };
 
 /// What the bank knows of a payment.

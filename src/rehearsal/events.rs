@@ -55,6 +55,10 @@ pub(super) enum Due {
     Start,
     /// An agent that was held goes on.
     GoOn,
+    /// The operator looks whether the follower is well.
+    OperatorLooks,
+    /// There is room for the register and snapshots again.
+    FilesHaveRoom,
     /// There are receive buffers again.
     Refill,
     /// The switch, told to stop, ends.

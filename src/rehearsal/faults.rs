@@ -36,10 +36,16 @@ pub(super) enum Fault {
     DiskFull,
     /// Somebody connects who has no business here.
     Stranger,
+    /// The machine stops while a run or a snapshot is written, named or removed.
+    CrashInFile,
+    /// There is no room for the register and snapshots.
+    FilesFull,
+    /// A run or a snapshot goes bad, is cut or lost.
+    FileSpoiled,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, u64); 13] = [
+    pub(super) const ALL: [(Self, u64); 16] = [
         (Self::Crash, 10),
         (Self::CrashInWrite, 10),
         (Self::WriteRefused, 3),
@@ -53,6 +59,9 @@ impl Fault {
         (Self::Stop, 4),
         (Self::DiskFull, 4),
         (Self::Stranger, 10),
+        (Self::CrashInFile, 10),
+        (Self::FilesFull, 5),
+        (Self::FileSpoiled, 8),
     ];
 }
 
@@ -154,6 +163,24 @@ impl World {
                 self.agenda.put(now + while_ns, Due::SpaceAgain);
             }
             Fault::Stranger => self.stranger(),
+            Fault::CrashInFile => {
+                let most = 1 << self.random.below(6);
+                self.files.stop_in(self.random.below(most));
+            }
+            Fault::FilesFull => {
+                self.counts.files_full += 1;
+                self.note(|| format!("no room for the register for {} ms", while_ns / MILLISECOND));
+                self.files.set_full(true);
+                self.agenda.put(now + while_ns, Due::FilesHaveRoom);
+            }
+            Fault::FileSpoiled => {
+                let spoiled = self.files.spoil(&mut self.random);
+                if let Some(what) = spoiled.map_err(|error| format!("the files: {error}"))? {
+                    self.counts.files_spoiled += 1;
+                    self.operator.files_spoiled();
+                    self.note(|| what);
+                }
+            }
         }
         Ok(())
     }

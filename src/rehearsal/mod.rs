@@ -19,9 +19,12 @@ mod closing;
 mod disk;
 mod events;
 mod faults;
+mod files;
 mod institution;
 mod last_round;
+mod life;
 mod line;
+mod operator;
 mod party;
 mod plan;
 mod plant;
@@ -96,6 +99,10 @@ counts! {
     register_answers: "Inquiries and words that were answered out of the register.",
     snapshots: "Snapshots taken.",
     starts_from_snapshot: "Starts from a snapshot.",
+    crashes_in_file: "Crashes while a run or a snapshot was written, named or removed.",
+    files_full: "Times that there was no room for the register and snapshots.",
+    files_spoiled: "Runs and snapshots that went bad, were cut or lost.",
+    registers_moved_away: "Times that the operator had the register and the snapshots made anew.",
     starts_fallen_back: "Starts that could not use the newest snapshot and took an older one, or the whole journal.",
 }
 

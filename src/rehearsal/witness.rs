@@ -254,14 +254,19 @@ impl Witness {
     fn inquiry_answer(&self, place: Place, told: &InquiryAnswer) -> Result<String, String> {
         let text = format!("inquiry answer {} code {} state {}", told.id, told.code, told.state);
         let is_open = PaymentState::from_u8(told.state).is_some_and(|state| !state.is_final());
-        let Some(answer) = self.finals.get(&told.id) else { return Ok(text) };
+        let Some(answer) = self.finals.get(&told.id) else {
+            return Ok(text);
+        };
         let is_its_own = place.party == told.id.originator() || place.party == answer.responder;
-        let is_unknown = told.code == Code::OriginalNotFound as u8;
+        let is_unknown = told.code == Code::OriginalNotFound as u8 && told.state == 0;
         if !is_its_own {
             return if is_unknown || told.state == 0 {
                 Ok(text)
             } else {
-                Err(format!("{text}: it is told to {}, whom it does not concern", place.party))
+                Err(format!(
+                    "{text}: it is told to {}, whom it does not concern",
+                    place.party
+                ))
             };
         }
         if (is_open || is_unknown) && self.was_final_before(place, told.id) {
