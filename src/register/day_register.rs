@@ -18,7 +18,7 @@ use crate::wire::{AnswerFlags, EffectFrame, Frame, FrameHeader, RegisterEntry, R
 pub struct FiledWord {
     /// Whose it is, its number, its payment, its kind.
     pub word: WordEntry,
-    /// When it was given its number, UTC nanoseconds.
+    /// When it was given its number; of a Reversal that the engine has forgotten when it was raised last; UTC nanoseconds.
     pub time: UtcNanos,
 }
 
@@ -63,7 +63,7 @@ impl FiledWord {
         })
     }
 
-    /// A Reversal that is acknowledged: which attempt that was is known to the bank alone, and the first is as good.
+    /// A Reversal that was acknowledged and that the engine has forgotten: as it was told last.
     fn reversal(&self, payment: &RegisterEntry) -> Reversal {
         Reversal {
             header: FrameHeader::new(Reversal::TEMPLATE, size_of::<Reversal>()),
@@ -72,7 +72,7 @@ impl FiledWord {
             amount_minor: payment.amount_minor,
             currency: payment.currency,
             kind: payment.kind,
-            attempt: 1,
+            attempt: self.word.attempts.max(1),
             initiator: payment.initiator(),
             flags: AnswerFlags::RETRANSMITTED,
             reserved: 0,

@@ -59,6 +59,8 @@ pub(super) enum Due {
     OperatorLooks,
     /// There is room for the register and snapshots again.
     FilesHaveRoom,
+    /// A crash is planned.
+    Crash,
     /// There are receive buffers again.
     Refill,
     /// The switch, told to stop, ends.

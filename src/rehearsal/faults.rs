@@ -42,10 +42,12 @@ pub(super) enum Fault {
     FilesFull,
     /// A run or a snapshot goes bad, is cut or lost.
     FileSpoiled,
+    /// The follower gets no time, so that what waits for the register does.
+    FollowerLags,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, u64); 16] = [
+    pub(super) const ALL: [(Self, u64); 17] = [
         (Self::Crash, 10),
         (Self::CrashInWrite, 10),
         (Self::WriteRefused, 3),
@@ -53,7 +55,7 @@ impl Fault {
         (Self::Stall, 10),
         (Self::Hold, 20),
         (Self::Shortage, 8),
-        (Self::Jump, 3),
+        (Self::Jump, 6),
         (Self::WallStep, 4),
         (Self::CloseWindow, 6),
         (Self::Stop, 4),
@@ -62,6 +64,7 @@ impl Fault {
         (Self::CrashInFile, 10),
         (Self::FilesFull, 5),
         (Self::FileSpoiled, 8),
+        (Self::FollowerLags, 15),
     ];
 }
 
@@ -121,6 +124,19 @@ impl World {
                     self.note(|| format!("{role} is held for {} ms", while_ns / MILLISECOND));
                 }
             }
+            Fault::FollowerLags => {
+                let until = now + 4 * while_ns;
+                if let Some(switch) = &mut self.switch
+                    && switch.hold_follower(until)
+                {
+                    self.agenda.put(until, Due::GoOn);
+                    self.note(|| format!("the follower is held for {} ms", 4 * while_ns / MILLISECOND));
+                    // What waits then is in no snapshot and in no finding.
+                    if self.random.chance(30_000) {
+                        self.agenda.put(now + self.random.below(4 * while_ns), Due::Crash);
+                    }
+                }
+            }
             Fault::Shortage => {
                 self.set_dry(true);
                 self.note(|| format!("no receive buffers for {} ms", while_ns / MILLISECOND));
@@ -129,8 +145,8 @@ impl World {
             Fault::Jump => {
                 self.counts.jumps += 1;
                 // Days, too: what is over is sealed, and what is long over forgotten.
-                let spans = [10, 100, 3_600, 25 * 3_600, 60 * 3_600];
-                let span = spans[self.random.below(5) as usize] * SECOND;
+                let spans = [10, 100, 3_600, 25 * 3_600, 60 * 3_600, 60 * 3_600];
+                let span = spans[self.random.below(6) as usize] * SECOND;
                 let nanos = self.random.below(span);
                 // Two jumps may make a day.
                 self.a_day_passed |= nanos > 12 * 3_600 * SECOND;
@@ -191,7 +207,7 @@ impl World {
         }
     }
 
-    fn plan_crash(&mut self) {
+    pub(super) fn plan_crash(&mut self) {
         let plant = self.plan.plant;
         if plant == Some(Plant::DiskDropsAcknowledgedWrites) {
             self.disk.set_next(NextWrite::Dropped);

@@ -25,7 +25,13 @@ impl World {
                 let recovery = switch.recovered().clone();
                 let began_with = switch.began_with();
                 self.counts.starts_from_snapshot += u64::from(began_with > 0);
-                self.counts.starts_fallen_back += u64::from(newest.is_some_and(|newest| began_with < newest));
+                let fell_back = newest.is_some_and(|newest| began_with < newest);
+                if fell_back && !self.operator.has_spoiled_files() {
+                    return Err(format!(
+                        "the start does not use the newest snapshot, of event {newest:?}, and nothing was done to it"
+                    ));
+                }
+                self.counts.starts_fallen_back += u64::from(fell_back);
                 self.note(|| {
                     format!(
                         "the switch starts behind event {} from a snapshot of event {began_with}, {:?}",
@@ -159,6 +165,7 @@ impl World {
         }
         self.holders.iter_mut().for_each(|agent| agent.fill(None));
         if let Some(ledger) = ledger {
+            self.counts.ends_while_parked += u64::from(ledger.figures.parked > 0);
             self.check_replay(&ledger)?;
         }
         if self.random.chance(30_000) {

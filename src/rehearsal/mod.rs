@@ -94,6 +94,7 @@ counts! {
     wall_steps: "Steps of the wall clock.",
     lies: "Replies and requests that no honest participant sends.",
     parked: "Events that waited for the register.",
+    ends_while_parked: "Crashes and stops while an event waited for the register.",
     days_sealed: "Days that were sealed.",
     look_ups: "Look-ups that the follower answered, those asked again after a start among them.",
     register_answers: "Inquiries and words that were answered out of the register.",
@@ -138,6 +139,8 @@ pub fn rehearse(seed: u64) -> Result<Report, Box<Failure>> {
 /// # Errors
 /// As [`rehearse`].
 pub fn rehearse_with(seed: u64, plant: Option<Plant>) -> Result<Report, Box<Failure>> {
+    #[cfg(test)]
+    let _planted = plant::Inside::plant(plant);
     let failure = |what: String, events: Vec<String>| Box::new(Failure { seed, what, events });
     let quiet = tracing::subscriber::NoSubscriber::default();
     tracing::subscriber::with_default(quiet, || {

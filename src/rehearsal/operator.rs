@@ -22,6 +22,10 @@ pub(super) struct Operator {
 }
 
 impl Operator {
+    pub(super) const fn has_spoiled_files(&self) -> bool {
+        self.spoiled
+    }
+
     pub(super) fn files_spoiled(&mut self) {
         self.spoiled = true;
     }

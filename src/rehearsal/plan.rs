@@ -162,6 +162,11 @@ impl Plan {
         }
         self.habits.past = some(random, 80_000);
         self.habits.forget = some(random, 40_000);
+        #[cfg(test)]
+        if let Some(Plant::Follower(_) | Plant::Engine(_)) = self.plant {
+            self.directory.scheme.resident_payments = 8;
+            (self.habits.past, self.habits.forget) = (90_000, 40_000);
+        }
     }
 
     /// A planted fault is to be found for what it is, so the others that could end the run first are off.
@@ -189,6 +194,17 @@ impl Plan {
             | Plant::CommitToldAsDecline
             | Plant::RequestTwice
             | Plant::ReplyTurned => {}
+            #[cfg(test)]
+            Plant::Follower(_) | Plant::Engine(_) => {
+                (self.habits.repeat, self.habits.ask, self.payments) = (40_000, 60_000, 80);
+                self.follower = FollowerSettings {
+                    enabled: true,
+                    snapshot_every_s: 2,
+                    ..self.follower
+                };
+                let weights = [Fault::Crash, Fault::Cut, Fault::FollowerLags];
+                self.faults.weights = weights.map(|fault| (fault, 10)).to_vec();
+            }
         }
         if matches!(plant, Plant::AnswerChanged) {
             self.habits.repeat = 60_000;

@@ -179,6 +179,15 @@ impl Switch {
         self.threads[nth].agent.role_name().to_owned()
     }
 
+    /// Holds the follower's thread; false when there is none.
+    pub(super) fn hold_follower(&mut self, until: u64) -> bool {
+        let found = self
+            .threads
+            .iter_mut()
+            .find(|thread| thread.roles == [AgentRole::Follower]);
+        found.map(|thread| thread.held_until = until).is_some()
+    }
+
     pub(super) fn hold_none(&mut self) {
         for thread in &mut self.threads {
             thread.held_until = 0;

@@ -49,6 +49,9 @@ pub(super) struct Witness {
     asked: BTreeMap<PaymentId, u64>,
     statuses: BTreeMap<PaymentId, u64>,
     pub(super) reversals: BTreeSet<PaymentId>,
+    /// The highest attempt of a Reversal that was told, and when the last one was raised.
+    attempts: BTreeMap<PaymentId, (u8, u64)>,
+    all_is_asked_for: bool,
     pub(super) notices: BTreeMap<PaymentId, FinalNotice>,
     /// Words told since all were asked for, by participant.
     retold: BTreeMap<ParticipantIndex, BTreeSet<u64>>,
@@ -220,6 +223,15 @@ impl Witness {
     fn reversal(&mut self, place: Place, reversal: &Reversal) -> Result<String, String> {
         let id = reversal.id;
         self.reversals.insert(id);
+        let said = (reversal.attempt, reversal.raised_ns);
+        let most = self.attempts.entry(id).or_insert(said);
+        // Lines overtake each other; once all is at rest they do not.
+        if self.all_is_asked_for && (said.0 < most.0 || said.1 < most.1) {
+            return Err(format!(
+                "the Reversal of {id} was told as {most:?} and is now told as {said:?}"
+            ));
+        }
+        *most = (said.0.max(most.0), said.1.max(most.1));
         let word = Word::Reversal(id, reversal.amount_minor, reversal.currency);
         self.word(
             place,
@@ -333,6 +345,7 @@ impl Witness {
 
     /// Everybody is about to ask for all words from the first on.
     pub(super) fn all_words_are_asked_for(&mut self) {
+        self.all_is_asked_for = true;
         self.retold.clear();
     }
 

@@ -256,6 +256,11 @@ impl World {
             }
             Due::Start => self.start_switch()?,
             Due::GoOn => {}
+            Due::Crash => {
+                if !self.healing {
+                    self.plan_crash();
+                }
+            }
             Due::OperatorLooks => self.operator_looks()?,
             Due::FilesHaveRoom => self.files.set_full(false),
             Due::Refill => self.set_dry(false),
