@@ -298,6 +298,12 @@ impl Engine {
         self.scheme.participant_count as usize
     }
 
+    /// The version of the rules that Genesis stated; 0 before it.
+    #[must_use]
+    pub const fn rules_version(&self) -> u32 {
+        self.scheme.rules_version
+    }
+
     /// True when every currency of the scheme has an open window.
     #[must_use]
     pub fn has_open_windows(&self) -> bool {

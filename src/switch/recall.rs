@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::SwitchError;
-use super::replay::{check_rules, replay_engine};
+use super::replay::{check_rules, check_version, replay_engine};
 use crate::clearing::Engine;
 use crate::config::{Directory, Settings};
 use crate::journal::{Journal, JournalFiles, JournalOptions, JournalStart};
@@ -96,12 +96,13 @@ pub(super) fn open_journal(
         }
     }
     let (journal, start, engine, snapshot) = match recalled {
-        Some(((journal, mut loaded), path)) => {
+        Some(((journal, mut loaded), file)) => {
+            check_version(&path, loaded.engine.rules_version())?;
             loaded
                 .engine
                 .set_aside(payments_expected as usize)
                 .map_err(SwitchError::host("get memory for the payments the profile expects"))?;
-            (journal, loaded.point.start, loaded.engine, Some(path))
+            (journal, loaded.point.start, loaded.engine, Some(file))
         }
         None => {
             let started = Instant::now();

@@ -161,9 +161,11 @@ fn read_ahead<'files>(
 /// # Errors
 /// It was begun under other rules, or can't be read.
 pub fn check_rules(journal: &Path) -> Result<(), SwitchError> {
-    let Some(version) = journaled_rules(journal)? else {
-        return Ok(());
-    };
+    journaled_rules(journal)?.map_or(Ok(()), |version| check_version(journal, version))
+}
+
+/// As [`check_rules`], of a journal that was begun under `version`.
+pub(super) fn check_version(journal: &Path, version: u32) -> Result<(), SwitchError> {
     if version == SchemeTerms::RULES_VERSION {
         return Ok(());
     }

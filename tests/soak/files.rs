@@ -38,6 +38,36 @@ fn facts(journal: &Path) -> (u64, u64, u64) {
     (walk.position(), stated, files.segment_bytes())
 }
 
+/// Where the newest snapshot goes on in the journal: a start reads nothing before it. 0 = there is none.
+fn snapshot_position(installation: &Installation) -> u64 {
+    const POSITION_AT: std::ops::Range<usize> = 48..56;
+    let Ok(entries) = fs::read_dir(installation.path("data/snapshots")) else {
+        return 0;
+    };
+    let snapshots = entries.map(|entry| entry.unwrap().path());
+    let newest = snapshots
+        .filter(|path| path.extension().is_some_and(|extension| extension == "snap"))
+        .max();
+    newest.map_or(0, |path| {
+        u64::from_le_bytes(fs::read(path).unwrap()[POSITION_AT].try_into().unwrap())
+    })
+}
+
+/// Does `work` while there are no snapshots, so that a start reads the whole journal.
+fn without_snapshots<R>(installation: &Installation, work: impl FnOnce() -> R) -> R {
+    let (here, away) = (installation.path("data/snapshots"), installation.path("data/put-away"));
+    let there = here.exists();
+    if there {
+        fs::rename(&here, &away).unwrap();
+    }
+    let done = work();
+    if there {
+        let _made_anew = fs::remove_dir_all(&here);
+        fs::rename(&away, &here).unwrap();
+    }
+    done
+}
+
 /// A start is refused with exit code 1 and one error that has `parts`; the segments stay as they are.
 fn is_refused(installation: &Installation, parts: &[String]) {
     let journal = installation.path("data/journal");
@@ -73,10 +103,12 @@ pub(crate) fn garbage_behind(installation: &Installation, random: &mut Random) -
     format!(" bytes behind journal position {end}: a write that was under way")
 }
 
-/// Flips one bit of what had been durable: a start refuses and names the place; then the copy is put back.
+/// Flips one bit of what had been durable: the readers name the place, and a start that reads it refuses and names it, too;
+/// then the copy is put back.
 pub(crate) fn flip(installation: &Installation, random: &mut Random) -> String {
     let journal = installation.path("data/journal");
     let (_, stated, segment_bytes) = facts(&journal);
+    let begins_at = snapshot_position(installation);
     let at = random.below(stated);
     let (path, offset) = (segment_path(&journal, at / segment_bytes), at % segment_bytes);
     let copy = fs::read(&path).unwrap();
@@ -84,28 +116,30 @@ pub(crate) fn flip(installation: &Installation, random: &mut Random) -> String {
     harmed[offset as usize] ^= 1 << random.below(8);
     fs::write(&path, &harmed).unwrap();
     let named = path.display().to_string();
-    if offset < SEGMENT_HEADER_BYTES {
-        is_refused(installation, &[named, "segment".to_owned()]);
+    let parts = if offset < SEGMENT_HEADER_BYTES {
+        vec![named, "segment".to_owned()]
     } else {
         let files = JournalFiles::open(&journal).unwrap();
         let mut walk = files.walk();
-        let damage = walk.by_ref().find_map(Result::err).expect("the readers find it, too");
+        let damage = walk.by_ref().find_map(Result::err).expect("the readers find it");
         let begins = walk.position() % segment_bytes;
         assert!(begins <= offset && offset < begins + SEGMENT_HEADER_BYTES, "{damage}");
-        is_refused(
-            installation,
-            &[
-                named,
-                format!(" at offset {begins}: "),
-                format!("position {stated} had been durable"),
-            ],
-        );
+        vec![
+            named,
+            format!(" at offset {begins}: "),
+            format!("position {stated} had been durable"),
+        ]
+    };
+    without_snapshots(installation, || is_refused(installation, &parts));
+    if at >= begins_at {
+        is_refused(installation, &parts);
     }
     fs::write(&path, &copy).unwrap();
-    format!("at byte {at} of {stated}")
+    format!("at byte {at} of {stated}, a start reads from {begins_at} on")
 }
 
-/// Cuts, empties or removes a segment with records in it: a start refuses and names it; then the copy is put back.
+/// Cuts, empties or removes a segment with records in it: a start that reads it refuses and names it; then the copy is put
+/// back.
 pub(crate) fn cut_file(installation: &Installation, random: &mut Random) -> String {
     let journal = installation.path("data/journal");
     let (end, _, segment_bytes) = facts(&journal);
@@ -137,7 +171,11 @@ pub(crate) fn cut_file(installation: &Installation, random: &mut Random) -> Stri
             format!("segment {number} cut to nothing")
         }
     };
-    is_refused(installation, &[path.display().to_string()]);
+    let named = [path.display().to_string()];
+    without_snapshots(installation, || is_refused(installation, &named));
+    if number >= snapshot_position(installation) / segment_bytes {
+        is_refused(installation, &named);
+    }
     fs::write(&path, &copy).unwrap();
     how
 }

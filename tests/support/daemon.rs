@@ -136,7 +136,9 @@ impl Installation {
 
     /// Runs the daemon where it can't start.
     pub fn fails(&self) -> Output {
-        self.command().output().unwrap()
+        let mut command = assert_cmd::Command::from_std(self.command());
+        // One that starts after all is ended, and its exit code is not the one that is expected.
+        command.timeout(3 * PATIENCE).output().unwrap()
     }
 
     /// What all daemons here have said so far.
