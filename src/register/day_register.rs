@@ -264,3 +264,46 @@ impl DayRegister {
         (payments.0 + words.0, payments.1 + words.1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reversal_filed_once_more_is_told_with_the_attempt_it_had_come_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut register = DayRegister::create(&RegisterOptions {
+            directory: directory.path().join("register"),
+            journal_id: [7; 16],
+            payments_in_memory: 16,
+            door: FileDoor::OPEN,
+        })
+        .unwrap();
+        let bank = ParticipantIndex(2);
+        let id = PaymentId::new(BusinessDate(20_260_204), ParticipantIndex(0), 0, 1);
+        register.file_payment(&RegisterEntry {
+            id,
+            ..RegisterEntry::zeroed()
+        });
+        let mut word = WordEntry {
+            number: 1,
+            id,
+            participant: bank,
+            kind: WordKind::Reversal as u8,
+            ..WordEntry::zeroed()
+        };
+        let day = 86_400_000_000_000;
+        register.file_word(&word, UtcNanos(20_000 * day));
+        register.flush().unwrap();
+        // It was raised once more the day after.
+        word.attempts = 3;
+        register.file_word(&word, UtcNanos(20_001 * day));
+        for _ in 0..2 {
+            let words = register.words(bank, 1, 1).unwrap();
+            let frame = words[0].0.frame(&words[0].1, LinkId::NONE).unwrap();
+            let told = Reversal::read(&frame.bytes);
+            assert_eq!((told.attempt, told.raised_ns), (3, 20_001 * day));
+            register.flush().unwrap();
+        }
+    }
+}
