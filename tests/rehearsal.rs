@@ -53,7 +53,8 @@ fn pass(seed: u64) -> clearway::rehearsal::Report {
 #[test]
 fn a_slice_of_seeds_holds_every_promise_and_meets_every_kind_of_trouble() {
     let mut sum = Counts::default();
-    for seed in 1..=40 {
+    // Time must jump by more than two days, and nothing be open then, for a day to be sealed: the last of these does that.
+    for seed in (1..=40).chain([58]) {
         sum.add(&pass(seed).counts);
     }
     for (name, count) in sum.fields() {

@@ -55,6 +55,9 @@ pub trait Outlet {
 
     /// Takes a word that was just given its number.
     fn worded(&mut self, _word: &WordEntry) {}
+
+    /// Takes what a Reversal was that is forgotten: its word once more, and when it was raised last.
+    fn forgotten(&mut self, _word: &WordEntry, _raised: UtcNanos) {}
 }
 
 impl Outlet for Vec<Effect> {
@@ -173,7 +176,7 @@ impl Engine {
             breach: None,
             sets_aside: false,
             #[cfg(test)]
-            planted: None,
+            planted: super::fault::planted(),
         }
     }
 
@@ -236,7 +239,7 @@ impl Engine {
             RecordKind::Window => self.window(event),
             RecordKind::Restart => self.restart(event.time, out),
             RecordKind::Finding => self.finding(event, out),
-            RecordKind::DaySealed => self.day_sealed(event),
+            RecordKind::DaySealed => self.day_sealed(event, out),
             RecordKind::Genesis => self.genesis(event),
             RecordKind::Participant => self.participant(event),
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {:?}", event.kind),

@@ -1,6 +1,8 @@
 //! Faults that can be planted in the engine, in tests only: each breaks a promise, and the property tests must find it.
 //! A check that finds no planted fault would find no other either.
 
+use std::cell::Cell;
+
 use super::engine::{Engine, Outlet};
 use super::finding::Known;
 use super::outbox::Word;
@@ -9,8 +11,8 @@ use crate::domain::{Kind, PaymentSlot, PaymentState, WindowId, WindowState};
 use crate::wire::{PaymentBody, WordKind};
 
 /// What the engine gets wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Fault {
     /// Invariant 1: a commit is posted to the debtor alone.
     PostOneSide,
     /// Invariant 2: a commit moves the window and not the debtor's position.
@@ -47,6 +49,21 @@ pub(super) enum Fault {
     ForgetParked,
     /// A word is told again from whatever payment its slot has now.
     TellWordOfSlot,
+    /// A snapshot leaves out what waits for the register. Not among [`Fault::ALL`]: it is found where snapshots are used.
+    SaveWithoutParked,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+}
+
+/// What every engine that this thread makes from now on gets wrong.
+pub(crate) fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+pub(super) fn planted() -> Option<Fault> {
+    PLANTED.get()
 }
 
 impl Fault {
@@ -186,6 +203,15 @@ impl Engine {
     pub(super) fn spoil_restart(&mut self) {
         if self.gets_wrong(Fault::ForgetParked) {
             self.parking = super::parked::Parking::default();
+        }
+    }
+
+    /// What waits, as a snapshot has it.
+    pub(super) fn spoil_saved<T>(&self, parked: Vec<T>) -> Vec<T> {
+        if self.gets_wrong(Fault::SaveWithoutParked) {
+            Vec::new()
+        } else {
+            parked
         }
     }
 

@@ -7,7 +7,7 @@ use super::parked::Parked;
 use super::payment::PaymentRecord;
 use super::refund::Original;
 use crate::domain::{BusinessDate, Code, PaymentId, PaymentSlot};
-use crate::wire::{DaySealedEvent, Effect, FindingEvent, ReplyEvent, TerminateCode};
+use crate::wire::{DaySealedEvent, Effect, FindingEvent, ReplyEvent, TerminateCode, WordEntry, WordKind};
 
 /// What the engine knows of an id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +115,7 @@ impl Engine {
 
     /// Forgets the ids of every date up to the sealed one, and what can concern nobody any more. A date that can still
     /// have new payments or has open ones is not sealed: the event is void.
-    pub(super) fn day_sealed(&mut self, event: &Event<'_>) {
+    pub(super) fn day_sealed<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let sealed: &DaySealedEvent = bytemuck::from_bytes(event.payload);
         let fits = sealed.fits(event.time) && sealed.date > self.sealed;
         if !fits || self.open_dates.any_through(sealed.date) {
@@ -128,7 +128,17 @@ impl Engine {
         let first = today.saturating_sub(u64::from(self.scheme.refund_days));
         let first = BusinessDate::from_day_number(first);
         self.refunds.forget_before(first);
-        self.reversals.forget_before(first.min(self.sealed));
+        for reversal in self.reversals.forget_before(first.min(self.sealed)) {
+            let word = WordEntry {
+                number: reversal.word,
+                id: reversal.payment.id,
+                participant: reversal.payment.responder,
+                kind: WordKind::Reversal as u8,
+                attempts: reversal.attempts,
+                reserved: [0; 4],
+            };
+            out.forgotten(&word, reversal.raised);
+        }
     }
 
     /// The last business date of which every payment is final and in the register; 0 = none yet.

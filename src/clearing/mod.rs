@@ -40,6 +40,8 @@ mod window;
 pub use duplicates::{DuplicateIndex, IndexedLane};
 pub use engine::{Breach, Engine, Event, Outlet};
 pub use exception::{ExceptionItem, ExceptionKind};
+#[cfg(test)]
+pub(crate) use fault::{Fault as EngineFault, plant};
 pub use figures::{Figures, Success};
 pub use mark::StateMark;
 pub use query::{InDoubtSnapshot, LedgerSnapshot, ParticipantSnapshot, Recalled, WindowSnapshot};

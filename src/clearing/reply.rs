@@ -269,7 +269,8 @@ impl Engine {
                 id,
                 participant: to,
                 kind: kind as u8,
-                reserved: [0; 5],
+                attempts: 0,
+                reserved: [0; 4],
             });
         }
         Some(number)

@@ -64,11 +64,16 @@ impl Reversals {
         self.objects.insert(payment.id, reversal);
     }
 
-    /// Forgets those of payments dated before `first` that the bank has taken.
-    pub(super) fn forget_before(&mut self, first: BusinessDate) {
-        self.objects
-            .retain(|id, reversal| id.date() >= first || reversal.state != ReversalState::Acknowledged);
+    /// Forgets those of payments dated before `first` that the bank has taken; gives them, in the order of the ids.
+    pub(super) fn forget_before(&mut self, first: BusinessDate) -> Vec<ReversalObject> {
+        let is_kept = |id: &PaymentId, reversal: &ReversalObject| {
+            id.date() >= first || reversal.state != ReversalState::Acknowledged
+        };
+        let gone = self.objects.iter().filter(|(id, reversal)| !is_kept(id, reversal));
+        let gone = gone.map(|(_, reversal)| *reversal).collect();
+        self.objects.retain(|id, reversal| is_kept(id, reversal));
         self.words.retain(|_, id| self.objects.contains_key(id));
+        gone
     }
 
     /// True when the timer of this deadline still means something.

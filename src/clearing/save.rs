@@ -89,7 +89,10 @@ impl Engine {
         rows(out, "tokens", &tokens.collect::<Vec<_>>())?;
         let exceptions: Vec<ExceptionRow> = self.exceptions.iter().map(exception_row).collect();
         rows(out, "except", &exceptions)?;
-        rows(out, "parked", &self.parking.rows().collect::<Vec<_>>())?;
+        let parked: Vec<ParkedRow> = self.parking.rows().collect();
+        #[cfg(test)]
+        let parked = self.spoil_saved(parked);
+        rows(out, "parked", &parked)?;
         self.save_timers(out)?;
         rows(out, "table", &[self.payments.len() as u64])?;
         self.index.save_lanes(out)?;

@@ -1,151 +1,63 @@
 //! The follower's agent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::counters::FollowerCounters;
+#[cfg(test)]
+use super::fault;
 use super::outlet::Filing;
+use super::parts::{FollowerParts, RegisterQuery, Trouble};
 use super::schedule::SnapshotSchedule;
 use super::words::Spans;
-use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock};
+use crate::agent::{Agent, AgentError, IntakeState, RETRY_PAUSE};
 use crate::clearing::{Engine, Event, StateMark};
-use crate::config::FollowerSettings;
 use crate::domain::{BusinessDate, SECOND, UtcNanos};
-use crate::journal::{JournalError, JournalReader, JournalSource, JournalStart, Positions, Superblock};
-use crate::register::{DayRegister, RegisterCoverage, RegisterError, RegisterOptions};
-use crate::snapshot::{SnapshotError, SnapshotPoint, SnapshotStore};
-use crate::wire::{
-    DaySealedEvent, Effect, EffectFrame, FindingEvent, Intake, LookUp, Query, RecordKind, unknown_payment,
-};
+use crate::journal::{JournalReader, JournalStart};
+use crate::register::DayRegister;
+use crate::wire::{Effect, EffectFrame, FindingEvent, LookUp, Query, RecordKind, unknown_payment};
 
 /// Events applied per duty cycle.
 const EVENTS_PER_CYCLE: usize = 4_096;
-/// Records merged per duty cycle.
-const RECORDS_PER_CYCLE: usize = 4_096;
 /// How often it looks whether the live engine has gone on, when nobody asks for anything.
 const ROUND: Duration = Duration::from_millis(50);
 /// After what the system refused it tries again this much later.
-const PAUSE_NS: u64 = SECOND;
-/// How often it looks whether a day is over.
-const DAYS_ROUND_NS: u64 = SECOND;
-/// A sealed day that the engine did not take is proposed again this much later.
-const PROPOSAL_NS: u64 = 600 * SECOND;
-/// Days kept beyond the setting: files are removed when nobody, by any clock, can still ask for them.
-const DAYS_MARGIN: u64 = 2;
+pub(super) const PAUSE_NS: u64 = SECOND;
 /// The longest it catches up when the switch is stopped in order.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
 
 /// Places in [`Follower::troubles`].
 const OF_FOLLOWING: usize = 0;
-const OF_SNAPSHOTS: usize = 1;
-
-/// A question to the register that is not an event.
-#[derive(Clone, Copy, Debug)]
-pub struct RegisterQuery {
-    /// The event that the live engine had applied last when it could not answer.
-    pub after: u64,
-    /// The question.
-    pub query: Query,
-}
-
-/// What the follower is made of.
-pub struct FollowerParts {
-    /// The running journal.
-    pub source: JournalSource,
-    /// How far the live engine is.
-    pub positions: Arc<Positions>,
-    /// The snapshots.
-    pub snapshots: SnapshotStore,
-    /// The snapshot that the live engine began with; `None`: with the journal's beginning.
-    pub began_with: Option<PathBuf>,
-    /// Snapshots that the start could not use.
-    pub unusable: Vec<PathBuf>,
-    /// Where the snapshots' places are kept.
-    pub superblock: Arc<Superblock>,
-    /// The register.
-    pub register: RegisterOptions,
-    /// How it is set.
-    pub settings: FollowerSettings,
-    /// From clearing: what events wait for.
-    pub look_ups: Arc<Ring<LookUp>>,
-    /// From clearing: what it can't answer.
-    pub queries: Arc<Ring<RegisterQuery>>,
-    /// From clearing: what the state was.
-    pub marks: Arc<Ring<StateMark>>,
-    /// To the sequencer.
-    pub findings: Arc<Ring<FindingEvent>>,
-    /// To the sequencer.
-    pub priority: Arc<Ring<Intake>>,
-    /// To dispatch.
-    pub effects: Arc<Ring<Effect>>,
-    /// Closed when the two engines differ.
-    pub gate: Arc<IntakeGate>,
-    /// The clock.
-    pub clock: SwitchClock,
-    /// What it tells about itself.
-    pub counters: Arc<FollowerCounters>,
-}
-
-/// Why the follower can't go on now, or ever.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    #[error("journal: {0}")]
-    Journal(#[from] JournalError),
-    #[error(
-        "after event {event} the live engine's state is not the one that the same events give a second time (they agreed \
-         last after event {agreed}): intake is stopped, inquiries are still answered; call the operator on duty, and hold \
-         the journal against `clearway journal replay` before anything is settled"
-    )]
-    Differs { event: u64, agreed: u64 },
-}
-
-impl Trouble {
-    /// True when it may be over by itself: the disk was full, a file could not be opened.
-    fn passes(&self) -> bool {
-        matches!(
-            self,
-            Self::Register(RegisterError::System { .. })
-                | Self::Snapshot(SnapshotError::System { .. })
-                | Self::Journal(JournalError::System { .. })
-        )
-    }
-}
+pub(super) const OF_SNAPSHOTS: usize = 1;
 
 /// The second engine and what it writes.
-struct Ledger {
-    engine: Engine,
-    reader: JournalReader,
-    register: DayRegister,
-    schedule: SnapshotSchedule,
+pub(super) struct Ledger {
+    pub(super) engine: Engine,
+    pub(super) reader: JournalReader,
+    pub(super) register: DayRegister,
+    pub(super) schedule: SnapshotSchedule,
     /// Days of which payments were filed and that are not sealed yet.
-    days: BTreeSet<BusinessDate>,
+    pub(super) days: BTreeSet<BusinessDate>,
 }
 
 /// The follower.
 pub struct Follower {
-    parts: FollowerParts,
-    ledger: Option<Ledger>,
-    look_ups: BTreeMap<u64, LookUp>,
-    queries: VecDeque<RegisterQuery>,
-    spans: Spans,
-    marks: VecDeque<StateMark>,
-    agreed: u64,
-    findings: VecDeque<FindingEvent>,
-    frames: VecDeque<EffectFrame>,
-    sealing: Option<(BusinessDate, UtcNanos)>,
-    days_next: UtcNanos,
-    paused_until: UtcNanos,
-    snapshot_after: UtcNanos,
+    pub(super) parts: FollowerParts,
+    pub(super) ledger: Option<Ledger>,
+    pub(super) look_ups: BTreeMap<u64, LookUp>,
+    pub(super) queries: VecDeque<RegisterQuery>,
+    pub(super) spans: Spans,
+    pub(super) marks: VecDeque<StateMark>,
+    pub(super) agreed: u64,
+    pub(super) findings: VecDeque<FindingEvent>,
+    pub(super) frames: VecDeque<EffectFrame>,
+    pub(super) sealing: Option<(BusinessDate, UtcNanos)>,
+    pub(super) days_next: UtcNanos,
+    pub(super) paused_until: UtcNanos,
+    pub(super) snapshot_after: UtcNanos,
     /// What it can't do at the moment: to follow and file, and to take snapshots.
-    troubles: [Option<String>; 2],
-    stopped: bool,
+    pub(super) troubles: [Option<String>; 2],
+    pub(super) stopped: bool,
 }
 
 impl Follower {
@@ -221,7 +133,7 @@ impl Follower {
         Ok(())
     }
 
-    fn first_day_kept(&self, now: UtcNanos) -> BusinessDate {
+    pub(super) fn first_day_kept(&self, now: UtcNanos) -> BusinessDate {
         let today = now.business_date().day_number();
         BusinessDate::from_day_number(today.saturating_sub(u64::from(self.parts.settings.register_days)))
     }
@@ -297,6 +209,12 @@ impl Follower {
     fn answer(&mut self) -> Result<usize, Trouble> {
         let Some(ledger) = &self.ledger else { return Ok(0) };
         let passed = ledger.engine.event_number();
+        #[cfg(test)]
+        let passed = if fault::gets_wrong(fault::Fault::AnswerTooEarly) {
+            u64::MAX
+        } else {
+            passed
+        };
         let mut work = 0;
         while let Some(entry) = self.look_ups.first_entry() {
             if *entry.key() > passed {
@@ -338,6 +256,12 @@ impl Follower {
         }
         if self.frames.is_empty() && !self.spans.is_empty() {
             let frames = self.spans.next(&ledger.register)?;
+            #[cfg(test)]
+            let frames = {
+                let mut frames = frames;
+                fault::spoil_words(&mut frames);
+                frames
+            };
             FollowerCounters::add(&self.parts.counters.words, frames.len() as u64);
             self.frames.extend(frames);
             work += 1;
@@ -373,137 +297,6 @@ impl Follower {
         findings + frames
     }
 
-    fn take_snapshot_if_due(&mut self, now: UtcNanos) -> Result<usize, Trouble> {
-        let due = |ledger: &Ledger| ledger.schedule.is_due(now, ledger.reader.position());
-        if now < self.snapshot_after || !self.ledger.as_ref().is_some_and(due) {
-            return Ok(0);
-        }
-        let taken = self.take_snapshot(now);
-        self.parts.counters.snapshot_underway.store(false, Ordering::Relaxed);
-        match taken {
-            Ok(()) => self.has_passed(OF_SNAPSHOTS),
-            // Only the snapshot is put off: what waits for look-ups does not wait for room on the disk.
-            Err(trouble) if trouble.passes() => {
-                self.snapshot_after = now.plus(PAUSE_NS);
-                self.complain(OF_SNAPSHOTS, &trouble);
-                return Ok(0);
-            }
-            Err(trouble) => return Err(trouble),
-        }
-        Ok(1)
-    }
-
-    fn take_snapshot(&mut self, now: UtcNanos) -> Result<(), Trouble> {
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        let started = Instant::now();
-        self.parts.counters.snapshot_underway.store(true, Ordering::Relaxed);
-        let position = ledger.reader.position();
-        ledger.register.flush()?;
-        let point = SnapshotPoint {
-            start: ledger.reader.here(),
-            state: ledger.engine.state_hash(),
-        };
-        let coverage: RegisterCoverage = ledger.register.coverage();
-        let engine = &ledger.engine;
-        let bytes = self
-            .parts
-            .snapshots
-            .write(&point, &coverage, |mut out| engine.save(&mut out))?;
-        ledger.schedule.taken(now, position, bytes);
-        let took_ms = started.elapsed().as_millis() as u64;
-        let counters = &self.parts.counters;
-        FollowerCounters::add(&counters.snapshots, 1);
-        FollowerCounters::set(&counters.snapshot_event, point.event());
-        FollowerCounters::set(&counters.snapshot_bytes, bytes);
-        FollowerCounters::set(&counters.snapshot_ms, took_ms);
-        tracing::info!(event = point.event(), bytes, ms = took_ms, "took a snapshot");
-        let kept_from = self.first_day_kept(now).day_number().saturating_sub(DAYS_MARGIN);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.register.expire(BusinessDate::from_day_number(kept_from))?;
-        }
-        self.tell_retention()?;
-        self.tell_register();
-        Ok(())
-    }
-
-    /// Says from where on the journal must be kept: with one good snapshot only, all of it.
-    fn tell_retention(&mut self) -> Result<(), Trouble> {
-        let kept = self.parts.snapshots.prune()?;
-        let superblock = &self.parts.superblock;
-        for place in superblock.facts().snapshots.into_iter().flatten() {
-            if !kept.iter().any(|point| point.start == place) {
-                superblock.forget_snapshot(place)?;
-            }
-        }
-        for point in kept.iter().rev() {
-            if !superblock.facts().snapshots.contains(&Some(point.start)) {
-                superblock.add_snapshot(point.start)?;
-            }
-        }
-        let needed_from = kept.get(1).map_or(0, |older| older.start.position);
-        FollowerCounters::set(&self.parts.counters.needed_from, needed_from);
-        Ok(())
-    }
-
-    fn tell_register(&self) {
-        if let Some(ledger) = &self.ledger {
-            let (files, bytes) = ledger.register.disk_use();
-            FollowerCounters::set(&self.parts.counters.register_files, files as u64);
-            FollowerCounters::set(&self.parts.counters.register_bytes, bytes);
-        }
-    }
-
-    /// Brings the days that are over into one file each, and then says so to the engines.
-    fn seal_days(&mut self, now: UtcNanos) -> Result<usize, Trouble> {
-        if now < self.days_next {
-            return Ok(0);
-        }
-        self.days_next = now.plus(DAYS_ROUND_NS);
-        let Some(ledger) = &mut self.ledger else { return Ok(0) };
-        let sealed = ledger.engine.sealed();
-        ledger.days.extend(ledger.register.days());
-        ledger.days.retain(|date| *date > sealed);
-        let time = ledger.engine.time();
-        let over = |date: &&BusinessDate| DaySealedEvent::new(**date).fits(time);
-        let Some(&last) = ledger.days.iter().take_while(over).last() else {
-            return Ok(0);
-        };
-        let mut all = true;
-        for &date in ledger.days.range(..=last) {
-            all &= ledger.register.seal(date)?;
-        }
-        let proposed = self
-            .sealing
-            .is_some_and(|(date, at)| date == last && now.since(at) < PROPOSAL_NS);
-        if !all || proposed {
-            return Ok(0);
-        }
-        if self
-            .parts
-            .priority
-            .push(Intake::DaySealed(DaySealedEvent::new(last)))
-            .is_err()
-        {
-            return Ok(0);
-        }
-        self.parts.priority.notify();
-        self.sealing = Some((last, now));
-        tracing::info!(
-            date = last.to_string(),
-            "the day's register is complete: told the engine to seal it"
-        );
-        Ok(1)
-    }
-
-    fn merge(&mut self) -> Result<usize, Trouble> {
-        let Some(ledger) = &mut self.ledger else { return Ok(0) };
-        let worked = ledger.register.work(RECORDS_PER_CYCLE)?;
-        if worked {
-            self.tell_register();
-        }
-        Ok(usize::from(worked))
-    }
-
     fn turn(&mut self, now: UtcNanos) -> Result<usize, Trouble> {
         if self.ledger.is_none() {
             self.begin()?;
@@ -519,7 +312,7 @@ impl Follower {
     }
 
     /// Says what it can't do, once.
-    fn complain(&mut self, of: usize, trouble: &Trouble) {
+    pub(super) fn complain(&mut self, of: usize, trouble: &Trouble) {
         let told = self.troubles[of].replace(trouble.to_string());
         if told != self.troubles[of] {
             tracing::error!("follower: {trouble}");
@@ -527,7 +320,7 @@ impl Follower {
         self.tell_troubles();
     }
 
-    fn has_passed(&mut self, of: usize) {
+    pub(super) fn has_passed(&mut self, of: usize) {
         if self.troubles[of].take().is_some() {
             tracing::info!("the follower goes on");
             self.tell_troubles();

@@ -17,12 +17,19 @@
 
 mod agent;
 mod counters;
+#[cfg(test)]
+mod fault;
 mod outlet;
+mod parts;
 mod schedule;
 #[cfg(test)]
 mod tests;
 mod words;
+mod writing;
 
-pub use agent::{Follower, FollowerParts, RegisterQuery};
+pub use agent::Follower;
 pub use counters::FollowerCounters;
+#[cfg(test)]
+pub(crate) use fault::{Fault as FollowerFault, plant};
+pub use parts::{FollowerParts, RegisterQuery};
 pub use schedule::SnapshotSchedule;

@@ -30,4 +30,8 @@ impl Outlet for Filing<'_> {
     fn worded(&mut self, word: &WordEntry) {
         self.register.file_word(word, self.time);
     }
+
+    fn forgotten(&mut self, word: &WordEntry, raised: UtcNanos) {
+        self.register.file_word(word, raised);
+    }
 }

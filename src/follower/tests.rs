@@ -11,7 +11,7 @@ use crate::clearing::{Engine, Event, StateMark};
 use crate::config::{Directory, FollowerSettings};
 use crate::domain::{BusinessDate, Currency, Kind, ParticipantIndex, PaymentId, SECOND, UtcNanos, WindowId};
 use crate::journal::{Journal, JournalOptions, JournalReader, JournalStart, SyncMode};
-use crate::register::RegisterOptions;
+use crate::register::{FileDoor, RegisterOptions};
 use crate::snapshot::SnapshotStore;
 use crate::wire::{
     DaySealedEvent, Effect, FindingEvent, Frame, InquiryAnswer, Intake, LookUp, Query, RecordKind, ReplyBody,
@@ -139,6 +139,7 @@ impl House {
                 directory: data.path().join("register"),
                 journal_id,
                 payments_in_memory: 16,
+                door: FileDoor::OPEN,
             },
             settings: FollowerSettings {
                 snapshot_every_s: 600,

@@ -14,7 +14,7 @@ use crate::config::{Directory, Profile, Settings};
 use crate::domain::{Currency, Kind, ParticipantIndex, PaymentId, Role, UtcNanos, WindowId};
 use crate::follower::{Follower, FollowerCounters, FollowerParts};
 use crate::journal::{Appender, Full, Journal, JournalOptions, Superblock, SyncMode, Syncer};
-use crate::register::RegisterOptions;
+use crate::register::{FileDoor, RegisterOptions};
 use crate::snapshot::SnapshotStore;
 use crate::wire::{
     RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction, WindowEvent,
@@ -164,6 +164,7 @@ impl History {
                 directory: settings.data.join("register"),
                 journal_id,
                 payments_in_memory: settings.follower.payments_in_memory as usize,
+                door: FileDoor::OPEN,
             },
             settings: settings.follower,
             look_ups: Ring::new(1, Arc::clone(&wakeup)),

@@ -84,7 +84,7 @@ pub(super) struct RunHeader {
 
 impl RunHeader {
     pub(super) const MAGIC: [u8; 8] = *b"CLRWYRUN";
-    pub(super) const VERSION: u32 = 1;
+    pub(super) const VERSION: u32 = 2;
     pub(super) const SEALED: u32 = u32::MAX;
 }
 

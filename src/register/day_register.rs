@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Filed, RegisterKey};
+use super::door::FileDoor;
 use super::error::RegisterError;
 use super::shelf::{Coverage, Shelf, ShelfOptions};
 use crate::domain::{BusinessDate, LinkId, ParticipantIndex, PaymentId, UtcNanos};
@@ -17,7 +18,7 @@ use crate::wire::{AnswerFlags, EffectFrame, Frame, FrameHeader, RegisterEntry, R
 pub struct FiledWord {
     /// Whose it is, its number, its payment, its kind.
     pub word: WordEntry,
-    /// When it was given its number, UTC nanoseconds.
+    /// When it was given its number; of a Reversal that the engine has forgotten when it was raised last; UTC nanoseconds.
     pub time: UtcNanos,
 }
 
@@ -62,7 +63,7 @@ impl FiledWord {
         })
     }
 
-    /// A Reversal that is acknowledged: which attempt that was is known to the bank alone, and the first is as good.
+    /// A Reversal that was acknowledged and that the engine has forgotten: as it was told last.
     fn reversal(&self, payment: &RegisterEntry) -> Reversal {
         Reversal {
             header: FrameHeader::new(Reversal::TEMPLATE, size_of::<Reversal>()),
@@ -71,7 +72,7 @@ impl FiledWord {
             amount_minor: payment.amount_minor,
             currency: payment.currency,
             kind: payment.kind,
-            attempt: 1,
+            attempt: self.word.attempts.max(1),
             initiator: payment.initiator(),
             flags: AnswerFlags::RETRANSMITTED,
             reserved: 0,
@@ -90,6 +91,8 @@ pub struct RegisterOptions {
     pub journal_id: [u8; 16],
     /// Payments kept in memory before they are written out, 96 bytes each; twice as many words, 40 bytes each.
     pub payments_in_memory: usize,
+    /// What its changes to files go through.
+    pub door: FileDoor,
 }
 
 impl RegisterOptions {
@@ -102,6 +105,7 @@ impl RegisterOptions {
             journal_id: self.journal_id,
             records_in_memory,
             fan_in: Self::FAN_IN,
+            door: self.door.clone(),
         }
     }
 }
@@ -258,5 +262,48 @@ impl DayRegister {
     pub fn disk_use(&self) -> (usize, u64) {
         let (payments, words) = (self.payments.disk_use(), self.words.disk_use());
         (payments.0 + words.0, payments.1 + words.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reversal_filed_once_more_is_told_with_the_attempt_it_had_come_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut register = DayRegister::create(&RegisterOptions {
+            directory: directory.path().join("register"),
+            journal_id: [7; 16],
+            payments_in_memory: 16,
+            door: FileDoor::OPEN,
+        })
+        .unwrap();
+        let bank = ParticipantIndex(2);
+        let id = PaymentId::new(BusinessDate(20_260_204), ParticipantIndex(0), 0, 1);
+        register.file_payment(&RegisterEntry {
+            id,
+            ..RegisterEntry::zeroed()
+        });
+        let mut word = WordEntry {
+            number: 1,
+            id,
+            participant: bank,
+            kind: WordKind::Reversal as u8,
+            ..WordEntry::zeroed()
+        };
+        let day = 86_400_000_000_000;
+        register.file_word(&word, UtcNanos(20_000 * day));
+        register.flush().unwrap();
+        // It was raised once more the day after.
+        word.attempts = 3;
+        register.file_word(&word, UtcNanos(20_001 * day));
+        for _ in 0..2 {
+            let words = register.words(bank, 1, 1).unwrap();
+            let frame = words[0].0.frame(&words[0].1, LinkId::NONE).unwrap();
+            let told = Reversal::read(&frame.bytes);
+            assert_eq!((told.attempt, told.raised_ns), (3, 20_001 * day));
+            register.flush().unwrap();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Merging runs, a slice at a time, so that the thread that does it is never away for long.
 
 use super::block::{Filed, RunHeader};
+use super::door::FileDoor;
 use super::error::RegisterError;
 use super::reader::RunReader;
 use super::run::{Run, RunName};
@@ -17,7 +18,12 @@ pub(super) struct Merge<T> {
 
 impl<T: Filed> Merge<T> {
     /// Begins to merge `runs`, oldest first, into the run that `header` describes.
-    pub(super) fn begin(runs: &[Run], path: std::path::PathBuf, header: RunHeader) -> Result<Self, RegisterError> {
+    pub(super) fn begin(
+        runs: &[Run],
+        path: std::path::PathBuf,
+        header: RunHeader,
+        door: &FileDoor,
+    ) -> Result<Self, RegisterError> {
         let mut parts = Vec::with_capacity(runs.len());
         for run in runs {
             let mut reader = RunReader::new(run)?;
@@ -26,7 +32,7 @@ impl<T: Filed> Merge<T> {
         }
         Ok(Self {
             parts,
-            writer: RunWriter::begin(path, header)?,
+            writer: RunWriter::begin(path, header, door)?,
             name: RunName {
                 first: header.first,
                 last: header.last,

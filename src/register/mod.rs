@@ -20,6 +20,7 @@
 
 mod block;
 mod day_register;
+mod door;
 mod error;
 mod merge;
 mod reader;
@@ -31,6 +32,7 @@ mod writer;
 
 pub use block::{BLOCK_BYTES, Filed, RegisterKey};
 pub use day_register::{DayRegister, FiledWord, RegisterCoverage, RegisterOptions};
+pub use door::{FileDoor, FileGate, FileStep};
 pub use error::RegisterError;
 pub use run::{Run, RunName};
 pub use shelf::{Coverage, Shelf, ShelfOptions};

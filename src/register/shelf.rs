@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Filed, RegisterKey, RunHeader};
+use super::door::FileDoor;
 use super::error::RegisterError;
 use super::merge::Merge;
 use super::run::{Run, RunName};
-use super::writer::{RunWriter, sync_directory};
+use super::writer::RunWriter;
 use crate::domain::BusinessDate;
 
 /// What a shelf is opened with.
@@ -24,6 +25,8 @@ pub struct ShelfOptions {
     pub records_in_memory: usize,
     /// So many runs of one rank are merged into one of the next.
     pub fan_in: usize,
+    /// What its changes to files go through.
+    pub door: FileDoor,
 }
 
 /// How many runs a day had when a snapshot was taken; merging never makes it fewer, as a merged run counts for its parts.
@@ -77,7 +80,10 @@ impl<T: Filed> Shelf<T> {
         for (_, path) in days_in(&options.directory)? {
             for (name, file) in files_in(&path)? {
                 if RunName::parse(&name, T::NAME).is_some() {
-                    fs::remove_file(&file).map_err(RegisterError::system(&file, "remove the file"))?;
+                    options
+                        .door
+                        .remove(&file)
+                        .map_err(RegisterError::system(&file, "remove the file"))?;
                 }
             }
         }
@@ -94,10 +100,13 @@ impl<T: Filed> Shelf<T> {
         required_from: BusinessDate,
     ) -> Result<Self, RegisterError> {
         let directory = &options.directory;
-        fs::create_dir_all(directory).map_err(RegisterError::system(directory, "make the directory"))?;
+        options
+            .door
+            .make_directory(directory)
+            .map_err(RegisterError::system(directory, "make the directory"))?;
         let mut days = BTreeMap::new();
         for (date, path) in days_in(directory)? {
-            let day = open_day::<T>(&path, options.journal_id)?;
+            let day = open_day::<T>(&path, &options)?;
             if !day.runs.is_empty() {
                 days.insert(date, day);
             }
@@ -173,15 +182,17 @@ impl<T: Filed> Shelf<T> {
     fn write_run(&mut self, date: BusinessDate, order: &[u32]) -> Result<(), RegisterError> {
         let directory = self.day_path(date);
         if !directory.is_dir() {
-            fs::create_dir_all(&directory).map_err(RegisterError::system(&directory, "make the directory"))?;
-            sync_directory(&self.options.directory)?;
+            let door = &self.options.door;
+            door.make_directory(&directory)
+                .map_err(RegisterError::system(&directory, "make the directory"))?;
         }
         let next = self.days.get(&date).map_or(0, |day| day.next);
         let name = RunName {
             first: next,
             last: next,
         };
-        let mut writer = RunWriter::begin(directory.join(name.file(T::NAME)), self.header(date, name, 0))?;
+        let path = directory.join(name.file(T::NAME));
+        let mut writer = RunWriter::begin(path, self.header(date, name, 0), &self.options.door)?;
         for &place in order {
             writer.push(&self.memory[place as usize].1)?;
         }
@@ -315,7 +326,7 @@ impl<T: Filed> Shelf<T> {
             last: runs[runs.len() - 1].name().last,
         };
         let path = self.day_path(date).join(name.file(T::NAME));
-        let merge = Merge::begin(runs, path, self.header(date, name, rank))?;
+        let merge = Merge::begin(runs, path, self.header(date, name, rank), &self.options.door)?;
         Ok(Merging { date, merge })
     }
 
@@ -331,7 +342,10 @@ impl<T: Filed> Shelf<T> {
         let parts: Vec<Run> = day.runs.splice(first..end, [merged]).collect();
         for part in parts {
             // What stays after a crash here is known for a part by its numbers and removed at the next start.
-            fs::remove_file(part.path()).map_err(RegisterError::system(part.path(), "remove the merged file"))?;
+            self.options
+                .door
+                .remove(part.path())
+                .map_err(RegisterError::system(part.path(), "remove the merged file"))?;
         }
         Ok(())
     }
@@ -350,7 +364,10 @@ impl<T: Filed> Shelf<T> {
         let days = expired.len();
         for (date, day) in expired {
             for run in &day.runs {
-                fs::remove_file(run.path()).map_err(RegisterError::system(run.path(), "remove the file"))?;
+                self.options
+                    .door
+                    .remove(run.path())
+                    .map_err(RegisterError::system(run.path(), "remove the file"))?;
             }
             // The other kind's runs may still be in it.
             let _not_empty = fs::remove_dir(self.day_path(date));
@@ -423,8 +440,11 @@ fn files_in(directory: &Path) -> Result<Vec<(String, PathBuf)>, RegisterError> {
 }
 
 /// Opens a day's runs; what a crash left of a merge is removed.
-fn open_day<T: Filed>(directory: &Path, journal_id: [u8; 16]) -> Result<Day, RegisterError> {
-    let remove = |path: &Path| fs::remove_file(path).map_err(RegisterError::system(path, "remove the left-over file"));
+fn open_day<T: Filed>(directory: &Path, options: &ShelfOptions) -> Result<Day, RegisterError> {
+    let remove = |path: &Path| {
+        let removed = options.door.remove(path);
+        removed.map_err(RegisterError::system(path, "remove the left-over file"))
+    };
     let mut names = Vec::new();
     for (file, path) in files_in(directory)? {
         if let Some(name) = RunName::parse(&file, T::NAME) {
@@ -449,7 +469,7 @@ fn open_day<T: Filed>(directory: &Path, journal_id: [u8; 16]) -> Result<Day, Reg
                 last: name.first.saturating_sub(1),
             });
         }
-        let run = Run::open::<T>(&path, journal_id)?;
+        let run = Run::open::<T>(&path, options.journal_id)?;
         if run.name() != name {
             return Err(RegisterError::Foreign {
                 file: path,

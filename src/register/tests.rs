@@ -48,6 +48,7 @@ fn options(directory: &Path) -> ShelfOptions {
         journal_id: JOURNAL,
         records_in_memory: 1_000,
         fan_in: 4,
+        door: FileDoor::OPEN,
     }
 }
 

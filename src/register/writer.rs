@@ -1,6 +1,6 @@
 //! Writing a run: records in the order of their keys, the tree over them on the way.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use super::block::{
     BLOCK_BYTES, BLOCK_HEADER_BYTES, Filed, INDEX_ENTRIES, IndexEntry, LEVEL_FOOTER, LEVEL_HEADER, LEVEL_RECORDS,
     RegisterKey, RunFooter, RunHeader, entries_of, seal, tag_of,
 };
+use super::door::FileDoor;
 use super::error::RegisterError;
 use super::run::Run;
 
@@ -26,6 +27,7 @@ struct Level {
 pub(super) struct RunWriter<T> {
     path: PathBuf,
     temporary: PathBuf,
+    door: FileDoor,
     file: File,
     header: RunHeader,
     tag: u64,
@@ -43,13 +45,15 @@ pub(super) struct RunWriter<T> {
 
 impl<T: Filed> RunWriter<T> {
     /// Begins a run that will stand at `path`.
-    pub(super) fn begin(path: PathBuf, header: RunHeader) -> Result<Self, RegisterError> {
+    pub(super) fn begin(path: PathBuf, header: RunHeader, door: &FileDoor) -> Result<Self, RegisterError> {
         let temporary = path.with_extension("new");
-        let file =
-            File::create(&temporary).map_err(RegisterError::system(&temporary, "make a file of the register"))?;
+        let file = door
+            .make(&temporary)
+            .map_err(RegisterError::system(&temporary, "make a file of the register"))?;
         let mut writer = Self {
             path,
             temporary,
+            door: door.clone(),
             file,
             header,
             tag: tag_of(&header),
@@ -112,9 +116,13 @@ impl<T: Filed> RunWriter<T> {
         self.put(&mut block, LEVEL_FOOTER, 1)?;
         self.flush()?;
         let refused = |action| RegisterError::system(&self.temporary, action);
-        self.file.sync_all().map_err(refused("flush the file"))?;
-        fs::rename(&self.temporary, &self.path).map_err(refused("give the file its name"))?;
-        sync_directory(self.path.parent().unwrap_or(Path::new(".")))?;
+        self.door
+            .flush(&self.file, &self.temporary)
+            .map_err(refused("flush the file"))?;
+        self.door
+            .rename(&self.temporary, &self.path)
+            .map_err(refused("give the file its name"))?;
+        sync_directory(self.path.parent().unwrap_or(Path::new(".")), &self.door)?;
         Ok(Run::new(self.path.clone(), self.header, footer, self.blocks))
     }
 
@@ -171,7 +179,10 @@ impl<T: Filed> RunWriter<T> {
 
     fn flush(&mut self) -> Result<(), RegisterError> {
         let refused = |action| RegisterError::system(&self.temporary, action);
-        self.file.write_all(&self.pending).map_err(refused("write the file"))?;
+        self.door
+            .write(&self.temporary)
+            .and_then(|()| self.file.write_all(&self.pending))
+            .map_err(refused("write the file"))?;
         self.unsynced += self.pending.len() as u64;
         self.pending.clear();
         if self.unsynced >= UNSYNCED_BYTES_MAX {
@@ -186,8 +197,7 @@ fn empty_block() -> Box<[u8; BLOCK_BYTES]> {
     Box::new([0; BLOCK_BYTES])
 }
 
-pub(super) fn sync_directory(directory: &Path) -> Result<(), RegisterError> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
+pub(super) fn sync_directory(directory: &Path, door: &FileDoor) -> Result<(), RegisterError> {
+    door.flush_directory(directory)
         .map_err(RegisterError::system(directory, "flush the directory"))
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::party::{Turn, Wake};
 use crate::domain::{Code, Direction, Kind, MILLISECOND, ParticipantIndex, PaymentId, PaymentState, Position, SECOND};
 use crate::wire::{
-    FinalNotice, Frame, PaymentRequest, Regarding, Reply, ReplyBody, ReplyOutcome, Reversal, StatusRequest, Template,
+    FinalNotice, Frame, Inquiry, PaymentRequest, Regarding, Reply, ReplyBody, ReplyOutcome, Reversal, StatusRequest,
+    Template,
 };
 
 /// What the bank knows of a payment.
@@ -183,6 +184,19 @@ impl Bank {
             self.pushes -= Position::from(notice.amount_minor);
         }
         Ok(())
+    }
+
+    /// Asks about a payment it once heard of.
+    pub(super) fn inquire(&self, line: usize, turn: &mut Turn<'_>) {
+        let nth = turn.random.below(self.known.len().max(1) as u64) as usize;
+        if let Some(&id) = self.known.keys().nth(nth) {
+            let inquiry = Inquiry {
+                id,
+                reference: turn.now,
+                ..bytemuck::Zeroable::zeroed()
+            };
+            turn.send(line, &inquiry);
+        }
     }
 
     fn say(&mut self, line: usize, body: ReplyBody, delay: u64, turn: &mut Turn<'_>) {

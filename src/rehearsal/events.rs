@@ -55,6 +55,12 @@ pub(super) enum Due {
     Start,
     /// An agent that was held goes on.
     GoOn,
+    /// The operator looks whether the follower is well.
+    OperatorLooks,
+    /// There is room for the register and snapshots again.
+    FilesHaveRoom,
+    /// A crash is planned.
+    Crash,
     /// There are receive buffers again.
     Refill,
     /// The switch, told to stop, ends.

@@ -36,10 +36,18 @@ pub(super) enum Fault {
     DiskFull,
     /// Somebody connects who has no business here.
     Stranger,
+    /// The machine stops while a run or a snapshot is written, named or removed.
+    CrashInFile,
+    /// There is no room for the register and snapshots.
+    FilesFull,
+    /// A run or a snapshot goes bad, is cut or lost.
+    FileSpoiled,
+    /// The follower gets no time, so that what waits for the register does.
+    FollowerLags,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, u64); 13] = [
+    pub(super) const ALL: [(Self, u64); 17] = [
         (Self::Crash, 10),
         (Self::CrashInWrite, 10),
         (Self::WriteRefused, 3),
@@ -47,12 +55,16 @@ impl Fault {
         (Self::Stall, 10),
         (Self::Hold, 20),
         (Self::Shortage, 8),
-        (Self::Jump, 3),
+        (Self::Jump, 6),
         (Self::WallStep, 4),
         (Self::CloseWindow, 6),
         (Self::Stop, 4),
         (Self::DiskFull, 4),
         (Self::Stranger, 10),
+        (Self::CrashInFile, 10),
+        (Self::FilesFull, 5),
+        (Self::FileSpoiled, 8),
+        (Self::FollowerLags, 15),
     ];
 }
 
@@ -112,6 +124,19 @@ impl World {
                     self.note(|| format!("{role} is held for {} ms", while_ns / MILLISECOND));
                 }
             }
+            Fault::FollowerLags => {
+                let until = now + 4 * while_ns;
+                if let Some(switch) = &mut self.switch
+                    && switch.hold_follower(until)
+                {
+                    self.agenda.put(until, Due::GoOn);
+                    self.note(|| format!("the follower is held for {} ms", 4 * while_ns / MILLISECOND));
+                    // What waits then is in no snapshot and in no finding.
+                    if self.random.chance(30_000) {
+                        self.agenda.put(now + self.random.below(4 * while_ns), Due::Crash);
+                    }
+                }
+            }
             Fault::Shortage => {
                 self.set_dry(true);
                 self.note(|| format!("no receive buffers for {} ms", while_ns / MILLISECOND));
@@ -119,9 +144,12 @@ impl World {
             }
             Fault::Jump => {
                 self.counts.jumps += 1;
-                let spans = [10 * SECOND, 100 * SECOND, 3_600 * SECOND, 25 * 3_600 * SECOND];
-                let span = spans[self.random.below(4) as usize];
+                // Days, too: what is over is sealed, and what is long over forgotten.
+                let spans = [10, 100, 3_600, 25 * 3_600, 60 * 3_600, 60 * 3_600];
+                let span = spans[self.random.below(6) as usize] * SECOND;
                 let nanos = self.random.below(span);
+                // Two jumps may make a day.
+                self.a_day_passed |= nanos > 12 * 3_600 * SECOND;
                 self.note(|| format!("time jumps by {} ms", nanos / MILLISECOND));
                 self.pass(nanos);
             }
@@ -151,6 +179,24 @@ impl World {
                 self.agenda.put(now + while_ns, Due::SpaceAgain);
             }
             Fault::Stranger => self.stranger(),
+            Fault::CrashInFile => {
+                let most = 1 << self.random.below(6);
+                self.files.stop_in(self.random.below(most));
+            }
+            Fault::FilesFull => {
+                self.counts.files_full += 1;
+                self.note(|| format!("no room for the register for {} ms", while_ns / MILLISECOND));
+                self.files.set_full(true);
+                self.agenda.put(now + while_ns, Due::FilesHaveRoom);
+            }
+            Fault::FileSpoiled => {
+                let spoiled = self.files.spoil(&mut self.random);
+                if let Some(what) = spoiled.map_err(|error| format!("the files: {error}"))? {
+                    self.counts.files_spoiled += 1;
+                    self.operator.files_spoiled();
+                    self.note(|| what);
+                }
+            }
         }
         Ok(())
     }
@@ -161,7 +207,7 @@ impl World {
         }
     }
 
-    fn plan_crash(&mut self) {
+    pub(super) fn plan_crash(&mut self) {
         let plant = self.plan.plant;
         if plant == Some(Plant::DiskDropsAcknowledgedWrites) {
             self.disk.set_next(NextWrite::Dropped);

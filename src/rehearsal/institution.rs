@@ -17,6 +17,8 @@ pub(super) struct Order {
     /// It breaks a rule, so that it must never commit.
     pub(super) foul: bool,
     pub(super) sent: u32,
+    /// Other content was sent under its id, too.
+    twisted: bool,
     pub(super) answer: Option<Answer>,
     /// Refused for what it is, and not taken: nothing more is asked.
     pub(super) given_up: bool,
@@ -126,7 +128,7 @@ impl Institution {
         if foul {
             turn.lies += 1;
             let id = body.id;
-            match turn.random.below(8) {
+            match turn.random.below(9) {
                 0 => body.responder = self.index,
                 1 => body.responder = ParticipantIndex(900),
                 2 => body.amount_minor = if kind.direction() == Direction::None { 5 } else { 0 },
@@ -134,6 +136,11 @@ impl Institution {
                 4 => body.currency = 840,
                 5 => body.id = PaymentId::new(BusinessDate(20_260_101), self.index, lane, id.serial()),
                 6 => body.kind = 9,
+                // Of a day that may be sealed: the register alone knows that there was no such payment.
+                7 => {
+                    let date = BusinessDate::from_day_number(today.day_number() - 3);
+                    body.id = PaymentId::new(date, self.index, lane, id.serial());
+                }
                 _ => body.id = PaymentId::new(today, ParticipantIndex(self.index.0 ^ 1), lane, id.serial() + (1 << 40)),
             }
         }
@@ -141,6 +148,7 @@ impl Institution {
             body,
             foul,
             sent: 0,
+            twisted: false,
             answer: None,
             given_up: false,
         }
@@ -199,6 +207,7 @@ impl Institution {
             let foul = turn.habits.foul;
             if repeats && turn.chance(foul) {
                 turn.lies += 1;
+                order.twisted = true;
                 body.amount_minor ^= 1 << 20;
                 turn.send(line, &request(body));
             }
@@ -230,6 +239,7 @@ impl Institution {
             body,
             foul: false,
             sent: 1,
+            twisted: false,
             answer: None,
             given_up: false,
         };
@@ -275,6 +285,12 @@ impl Institution {
                 return Err(format!("the answer {code:?} to {} has no word number", answer.id));
             }
             self.not_taken += u64::from(code == Code::NotTaken);
+            if code == Code::IdReused && !order.twisted {
+                return Err(format!(
+                    "{} was never asked for with other content, and is said to have been",
+                    answer.id
+                ));
+            }
             order.given_up |= refused_for_what_it_is && order.answer.is_none();
             return Ok(());
         }
@@ -288,6 +304,13 @@ impl Institution {
             ));
         }
         order.answer = Some(*answer);
+        let (original, is_refund) = (order.body.original, order.body.kind == Kind::Refund as u8);
+        if is_refund && code == Code::Committed {
+            self.gives_back(original)?;
+        }
+        let Some(order) = self.orders.get(&answer.id) else {
+            return Ok(());
+        };
         if code == Code::Committed {
             let amount = Position::from(order.body.amount_minor);
             let net = match Kind::from_u8(order.body.kind).map(Kind::direction) {
@@ -304,6 +327,38 @@ impl Institution {
             turn.wake_in(pause, Wake::Retry(answer.id));
         }
         Ok(())
+    }
+
+    /// What was given back of a payment is never more than it was, however long ago it was and wherever it is kept.
+    fn gives_back(&self, original: PaymentId) -> Result<(), String> {
+        let was = self.orders.get(&original).map_or(0, |order| order.body.amount_minor);
+        let is_committed = |order: &&Order| order.answer.is_some_and(|answer| answer.code == Code::Committed as u8);
+        let refunds = self.orders.values().filter(|order| order.body.original == original);
+        let back: u64 = refunds.filter(is_committed).map(|order| order.body.amount_minor).sum();
+        if back > was {
+            return Err(format!(
+                "of {original}, which was of {was}, {back} was given back to the bank"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sends an old request again, as one does that has lost what it was told.
+    pub(super) fn repeat_the_past(&mut self, line: usize, turn: &mut Turn<'_>) {
+        let settled = self.orders.iter().filter(|(_, order)| order.answer.is_some());
+        let settled: Vec<PaymentId> = settled.map(|(&id, _)| id).collect();
+        // Mostly of the oldest.
+        let within = 1 + turn.random.below(settled.len().max(1) as u64);
+        let Some(id) = settled.get(turn.random.below(within) as usize) else {
+            return;
+        };
+        if let Some(order) = self.orders.get_mut(id) {
+            order.sent += 1;
+            let mut body = order.body;
+            body.flags = RequestFlags::POSSIBLE_RESEND;
+            let header = bytemuck::Zeroable::zeroed();
+            turn.send(line, &PaymentRequest { header, body });
+        }
     }
 
     /// Asks about a payment of its own, or of another's.
@@ -339,7 +394,7 @@ impl Institution {
         if told.id.originator() != self.index {
             let hidden = matches!(
                 Code::from_u8(told.code),
-                Some(Code::OriginalNotFound | Code::AskedTooOften)
+                Some(Code::OriginalNotFound | Code::AskedTooOften | Code::NotTaken)
             );
             return if hidden {
                 Ok(())
@@ -351,7 +406,10 @@ impl Institution {
             };
         }
         let known = self.orders.get(&told.id).and_then(|order| order.answer);
-        let Some(answer) = known.filter(|_| told.code != Code::AskedTooOften as u8) else {
+        let code = Code::from_u8(told.code);
+        // The register's questions may wait in a ring that is full.
+        let is_put_off = code == Some(Code::AskedTooOften) || (code == Some(Code::NotTaken) && !at_rest);
+        let Some(answer) = known.filter(|_| !is_put_off) else {
             return Ok(());
         };
         let is_final = PaymentState::from_u8(told.state).is_some_and(PaymentState::is_final);

@@ -56,7 +56,8 @@ impl World {
             .filter(|line| of_bank.stated.get(line) == Some(&0));
         let takes: u64 = plain.map(|line| u64::from(of_bank.contract_of(line))).sum();
         let lines = self.parties[payer].lines_up();
-        let count = takes.min(room * lines.len() as u64).min(PAYMENTS_MAX);
+        let held = u64::from(self.directory.scheme.resident_payments);
+        let count = takes.min(room * lines.len() as u64).min(PAYMENTS_MAX).min(held);
         let responder = of_bank.index;
         let refused_before = self.not_taken(payer);
         let ids: Vec<PaymentId> = self.with_party(payer, |party, turn| {

@@ -4,7 +4,7 @@ use super::events::Due;
 use super::world::World;
 use crate::domain::{MILLISECOND, SECOND};
 use crate::io::Connection;
-use crate::wire::{Frame, Reply, Template, decode};
+use crate::wire::{Frame, PaymentRequest, Reply, Template, decode};
 
 /// One line of a participant.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Line {
     pub(super) connection: Option<(usize, Connection)>,
     /// The reader does not read until then.
     pub(super) stalled_until: u64,
-    /// Replies that are not whole yet, to tell the witness when one has arrived.
+    /// A frame that is not whole yet, to tell the witness when it has arrived.
     carry: Vec<u8>,
     /// When the last bytes of either direction arrive: none overtakes another.
     to_switch_at: u64,
@@ -129,18 +129,18 @@ impl World {
         self.digest.update(&(line as u64).to_le_bytes());
         self.digest.update(&bytes);
         switch.wires[agent].deliver(connection, bytes.clone());
-        if self.parties[here.party].is_bank() {
-            here.carry.extend_from_slice(&bytes);
-            let carry = std::mem::take(&mut here.carry);
-            let mut rest = carry.as_slice();
-            while let Ok(Some((template, length))) = decode(rest) {
-                if template == Template::Reply {
-                    self.witness.reply_arrived(Reply::read(rest).body.id);
-                }
-                rest = &rest[length..];
+        here.carry.extend_from_slice(&bytes);
+        let carry = std::mem::take(&mut here.carry);
+        let mut rest = carry.as_slice();
+        while let Ok(Some((template, length))) = decode(rest) {
+            match template {
+                Template::Reply => self.witness.reply_arrived(Reply::read(rest).body.id),
+                Template::PaymentRequest => self.witness.request_arrived(PaymentRequest::read(rest).body.id),
+                _ => {}
             }
-            self.lines[line].carry = rest.to_vec();
+            rest = &rest[length..];
         }
+        self.lines[line].carry = rest.to_vec();
     }
 
     /// What the switch handed to its drivers is shown to the witness and taken over by the lines.

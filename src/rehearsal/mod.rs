@@ -19,9 +19,12 @@ mod closing;
 mod disk;
 mod events;
 mod faults;
+mod files;
 mod institution;
 mod last_round;
+mod life;
 mod line;
+mod operator;
 mod party;
 mod plan;
 mod plant;
@@ -90,6 +93,18 @@ counts! {
     jumps: "Jumps of time.",
     wall_steps: "Steps of the wall clock.",
     lies: "Replies and requests that no honest participant sends.",
+    parked: "Events that waited for the register.",
+    ends_while_parked: "Crashes and stops while an event waited for the register.",
+    days_sealed: "Days that were sealed.",
+    look_ups: "Look-ups that the follower answered, those asked again after a start among them.",
+    register_answers: "Inquiries and words that were answered out of the register.",
+    snapshots: "Snapshots taken.",
+    starts_from_snapshot: "Starts from a snapshot.",
+    crashes_in_file: "Crashes while a run or a snapshot was written, named or removed.",
+    files_full: "Times that there was no room for the register and snapshots.",
+    files_spoiled: "Runs and snapshots that went bad, were cut or lost.",
+    registers_moved_away: "Times that the operator had the register and the snapshots made anew.",
+    starts_fallen_back: "Starts that could not use the newest snapshot and took an older one, or the whole journal.",
 }
 
 /// A run that went wrong.
@@ -124,6 +139,8 @@ pub fn rehearse(seed: u64) -> Result<Report, Box<Failure>> {
 /// # Errors
 /// As [`rehearse`].
 pub fn rehearse_with(seed: u64, plant: Option<Plant>) -> Result<Report, Box<Failure>> {
+    #[cfg(test)]
+    let _planted = plant::Inside::plant(plant);
     let failure = |what: String, events: Vec<String>| Box::new(Failure { seed, what, events });
     let quiet = tracing::subscriber::NoSubscriber::default();
     tracing::subscriber::with_default(quiet, || {

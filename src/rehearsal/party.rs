@@ -240,6 +240,12 @@ impl Party {
                     return Err(format!("participant {index} is taken for {}", response.participant));
                 }
                 let (contract, factor) = (self.contract, self.contract_factor);
+                let forget = turn.habits.forget;
+                let last_word = if turn.chance(forget) {
+                    turn.random.below(last_word + 1)
+                } else {
+                    last_word
+                };
                 self.stated.insert(line, contract);
                 let session = self.session(line);
                 session.state = SessionState::Establishing;
@@ -397,15 +403,26 @@ impl Party {
             let from_word = 1 + turn.random.below(self.words.contiguous());
             let request = RetransmitRequest {
                 from_word,
-                count: 1 + turn.random.below(40) as u32,
+                count: 1 + turn.random.below(200) as u32,
                 ..bytemuck::Zeroable::zeroed()
             };
             turn.send(line, &request);
         }
-        if let Trade::Institution(institution) = &mut self.trade
-            && turn.chance(ask)
-        {
-            institution.inquire(line, turn);
+        let past = turn.habits.past;
+        match &mut self.trade {
+            Trade::Institution(institution) => {
+                if turn.chance(ask) {
+                    institution.inquire(line, turn);
+                }
+                if turn.chance(past) {
+                    institution.repeat_the_past(line, turn);
+                }
+            }
+            Trade::Bank(bank) => {
+                if turn.chance(past) {
+                    bank.inquire(line, turn);
+                }
+            }
         }
     }
 

@@ -87,6 +87,10 @@ pub(super) struct Habits {
     pub(super) garbage: u32,
     /// Either changes its contract while the session runs.
     pub(super) recontract: u32,
+    /// Either signs on as one that has lost the last words it was told, or all.
+    pub(super) forget: u32,
+    /// What concerns the past: an institution repeats or gives back, and a bank asks about, an old payment.
+    pub(super) past: u32,
     /// Mean time a bank takes, nanoseconds.
     pub(super) reply_ns: u64,
 }
@@ -135,10 +139,34 @@ impl Plan {
         if let Some(plant) = plant {
             plan.make_ready_for(plant);
         }
-        if !plan.follower.enabled {
+        if plan.follower.enabled {
+            plan.draw_residency(&mut Random::new(seed ^ 0x00DA_7E0F_7E91_57E4));
+        } else {
+            // Nobody would answer what waits for a payment that has left memory.
             plan.profile.leave_out_follower();
         }
         plan
+    }
+
+    /// How little the engine holds: a few payments in most runs, so that nearly all of the past is the register's.
+    fn draw_residency(&mut self, random: &mut Random) {
+        let scheme = &mut self.directory.scheme;
+        if !random.chance(15_000) {
+            scheme.resident_payments = 8 << random.below(4);
+            scheme.parked_max = 2 + random.below(15) as u32;
+        }
+        if random.chance(50_000) {
+            // Days that jumps of time reach: what can be given back and what is on file come to an end.
+            scheme.refund_days = 1 + random.below(4) as u32;
+            self.follower.register_days = scheme.refund_days + random.below(2) as u32;
+        }
+        self.habits.past = some(random, 80_000);
+        self.habits.forget = some(random, 40_000);
+        #[cfg(test)]
+        if let Some(Plant::Follower(_) | Plant::Engine(_)) = self.plant {
+            self.directory.scheme.resident_payments = 8;
+            (self.habits.past, self.habits.forget) = (90_000, 40_000);
+        }
     }
 
     /// A planted fault is to be found for what it is, so the others that could end the run first are off.
@@ -166,6 +194,17 @@ impl Plan {
             | Plant::CommitToldAsDecline
             | Plant::RequestTwice
             | Plant::ReplyTurned => {}
+            #[cfg(test)]
+            Plant::Follower(_) | Plant::Engine(_) => {
+                (self.habits.repeat, self.habits.ask, self.payments) = (40_000, 60_000, 80);
+                self.follower = FollowerSettings {
+                    enabled: true,
+                    snapshot_every_s: 2,
+                    ..self.follower
+                };
+                let weights = [Fault::Crash, Fault::Cut, Fault::FollowerLags];
+                self.faults.weights = weights.map(|fault| (fault, 10)).to_vec();
+            }
         }
         if matches!(plant, Plant::AnswerChanged) {
             self.habits.repeat = 60_000;
@@ -319,6 +358,8 @@ fn habits(random: &mut Random) -> Habits {
         ask: some(random, 30_000),
         garbage: some(random, 3_000),
         recontract: some(random, 10_000),
+        forget: 0,
+        past: 0,
         reply_ns: [100_000, 3 * MILLISECOND, 100 * MILLISECOND, 800 * MILLISECOND][random.below(4) as usize],
     }
 }

@@ -4,6 +4,10 @@ use crate::domain::Code;
 use crate::wire::{Answer, Frame, Reply, ReplyOutcome, Reversal, Template, decode, seal};
 
 /// A fault to plant.
+#[cfg_attr(
+    test,
+    allow(private_interfaces, reason = "what the stages get wrong is there in tests only")
+)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Plant {
     /// The disk acknowledges durable writes before a crash and drops them.
@@ -26,6 +30,36 @@ pub enum Plant {
     ReplyTurned,
     /// A bank never hears of Reversals.
     ReversalLost,
+    /// The follower gets something wrong.
+    #[cfg(test)]
+    Follower(crate::follower::FollowerFault),
+    /// Every engine gets something wrong: the live one, the follower's and replay's.
+    #[cfg(test)]
+    Engine(crate::clearing::EngineFault),
+}
+
+/// Faults inside the stages, planted for as long as this lives.
+#[cfg(test)]
+pub(super) struct Inside;
+
+#[cfg(test)]
+impl Inside {
+    pub(super) fn plant(plant: Option<Plant>) -> Self {
+        match plant {
+            Some(Plant::Follower(fault)) => crate::follower::plant(Some(fault)),
+            Some(Plant::Engine(fault)) => crate::clearing::plant(Some(fault)),
+            _ => {}
+        }
+        Self
+    }
+}
+
+#[cfg(test)]
+impl Drop for Inside {
+    fn drop(&mut self) {
+        crate::follower::plant(None);
+        crate::clearing::plant(None);
+    }
 }
 
 impl Plant {

@@ -1,15 +1,16 @@
 //! The switch in a rehearsal: the daemon's own stages, stepped by hand.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disk::Disk;
-use super::plan::Plan;
-use crate::agent::{Agent, AgentError, IntakeState, ManualTime, SwitchClock, Wakeup};
-use crate::config::{AgentRole, Directory};
+use super::files::Files;
+use super::world::World;
+use crate::agent::{Agent, AgentError, IntakeState, SwitchClock, Wakeup};
+use crate::config::AgentRole;
 use crate::io::{Driver, InMemoryDriver, InMemoryWires};
 use crate::journal::{SyncMode, WriteGate};
+use crate::register::{FileDoor, FileGate};
 use crate::sim::Random;
 use crate::switch::{FinalLedger, Stages, StartOptions, SwitchError};
 
@@ -79,20 +80,16 @@ pub(super) enum Round {
 
 impl Switch {
     /// Starts the switch on what the disk holds.
-    pub(super) fn start(
-        plan: &Plan,
-        directory: &Arc<Directory>,
-        data: &Path,
-        time: &ManualTime,
-        disk: &Arc<Disk>,
-    ) -> Result<Self, SwitchError> {
-        let clock = SwitchClock::manual(time.clone());
+    pub(super) fn start(world: &World) -> Result<Self, SwitchError> {
+        let (plan, directory) = (&world.plan, &world.directory);
+        let clock = SwitchClock::manual(world.time.clone());
         let options = StartOptions {
-            gate: Some(Arc::clone(disk) as Arc<dyn WriteGate>),
+            gate: Some(Arc::clone(&world.disk) as Arc<dyn WriteGate>),
             sync: Some(SyncMode::Fdatasync),
+            files: FileDoor::with(Some(Arc::clone(&world.files) as Arc<dyn FileGate>)),
         };
         let mut wires = Vec::new();
-        let settings = plan.settings(data);
+        let settings = plan.settings(world.data.path());
         let mut rest = Stages::open(
             &settings,
             directory,
@@ -148,6 +145,29 @@ impl Switch {
         &self.rest.recovery
     }
 
+    /// The event of the snapshot it began with; 0 = with the journal's beginning.
+    pub(super) fn began_with(&self) -> u64 {
+        self.rest.start.snapshot_event
+    }
+
+    /// What the follower has done: look-ups, inquiries and words answered, snapshots.
+    pub(super) fn followed(&self) -> [u64; 3] {
+        let Some(counters) = &self.rest.follower else {
+            return [0; 3];
+        };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            read(&counters.look_ups),
+            read(&counters.inquiries) + read(&counters.words),
+            read(&counters.snapshots),
+        ]
+    }
+
+    /// What keeps the follower from its work, in words.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.rest.follower.as_ref()?.trouble()
+    }
+
     pub(super) fn close_windows(&self) {
         self.rest.wishes.close_windows.store(true, Ordering::Release);
     }
@@ -159,6 +179,15 @@ impl Switch {
         self.threads[nth].agent.role_name().to_owned()
     }
 
+    /// Holds the follower's thread; false when there is none.
+    pub(super) fn hold_follower(&mut self, until: u64) -> bool {
+        let found = self
+            .threads
+            .iter_mut()
+            .find(|thread| thread.roles == [AgentRole::Follower]);
+        found.map(|thread| thread.held_until = until).is_some()
+    }
+
     pub(super) fn hold_none(&mut self) {
         for thread in &mut self.threads {
             thread.held_until = 0;
@@ -166,7 +195,7 @@ impl Switch {
     }
 
     /// One turn of each thread that is awake and not held, in an order drawn anew.
-    pub(super) fn round(&mut self, random: &mut Random, now: u64, disk: &Disk) -> Round {
+    pub(super) fn round(&mut self, random: &mut Random, now: u64, disk: &Disk, files: &Files) -> Round {
         let mut order: Vec<usize> = (0..self.threads.len()).collect();
         let mut quiet = true;
         while !order.is_empty() {
@@ -184,7 +213,7 @@ impl Switch {
             quiet = false;
             self.steps += 1;
             let done = thread.turn(now);
-            if disk.has_stopped() {
+            if disk.has_stopped() || files.has_stopped() {
                 return Round::Stopped;
             }
             if let Err(error) = done {

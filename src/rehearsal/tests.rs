@@ -1,4 +1,6 @@
 use super::*;
+use crate::clearing::EngineFault;
+use crate::follower::FollowerFault;
 
 /// Seeds by which a planted fault is looked for; one that finds it is enough, for not every run gives it an occasion.
 const SEEDS: std::ops::Range<u64> = 1..13;
@@ -78,6 +80,53 @@ fn a_request_sent_twice_is_found() {
 #[test]
 fn a_reply_turned_on_its_way_is_found_in_the_banks_book() {
     is_found_as(Plant::ReplyTurned, &["over all windows"]);
+}
+
+/// In most runs, and whatever the words: what a stage gets wrong shows in more than one place.
+fn is_found_inside(plant: Plant) {
+    let found = found(plant);
+    assert!(!found.is_empty(), "{plant:?} went unnoticed");
+    eprintln!("{plant:?}: {found:#?}");
+}
+
+#[test]
+fn a_look_up_answered_before_the_follower_has_passed_the_event_that_asks_is_found() {
+    is_found_inside(Plant::Follower(FollowerFault::AnswerTooEarly));
+}
+
+#[test]
+fn a_word_told_out_of_the_register_with_another_code_is_found() {
+    is_found_inside(Plant::Follower(FollowerFault::TellOtherCode));
+}
+
+#[test]
+fn a_snapshot_whose_register_was_not_written_is_found() {
+    is_found_inside(Plant::Follower(FollowerFault::SnapshotWithoutFlush));
+}
+
+#[test]
+fn a_refund_of_an_old_original_that_is_not_booked_against_what_is_left_of_it_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::ForgetSumAtEviction));
+}
+
+#[test]
+fn a_repetition_of_an_old_payment_taken_for_a_new_one_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::TakeRepetitionAsNew));
+}
+
+#[test]
+fn what_waits_and_is_forgotten_at_a_restart_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::ForgetParked));
+}
+
+#[test]
+fn a_word_told_again_of_another_payment_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::TellWordOfSlot));
+}
+
+#[test]
+fn a_snapshot_that_leaves_out_what_waits_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::SaveWithoutParked));
 }
 
 #[test]

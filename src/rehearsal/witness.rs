@@ -45,8 +45,13 @@ pub(super) struct Witness {
     /// Requests that were handed to a line toward a bank.
     pub(super) requests: BTreeMap<PaymentId, ParticipantIndex>,
     out: BTreeMap<PaymentId, Out>,
+    /// Requests that reached the switch and to which no line has carried an answer.
+    asked: BTreeMap<PaymentId, u64>,
     statuses: BTreeMap<PaymentId, u64>,
     pub(super) reversals: BTreeSet<PaymentId>,
+    /// The highest attempt of a Reversal that was told, and when the last one was raised.
+    attempts: BTreeMap<PaymentId, (u8, u64)>,
+    all_is_asked_for: bool,
     pub(super) notices: BTreeMap<PaymentId, FinalNotice>,
     /// Words told since all were asked for, by participant.
     retold: BTreeMap<ParticipantIndex, BTreeSet<u64>>,
@@ -164,9 +169,16 @@ impl Witness {
                 Some(Code::InProgress | Code::DateNotOpen | Code::IdReused)
             );
             let is_door = Code::from_u8(code).is_some_and(Code::is_door_refusal);
-            if code == Code::InProgress as u8 && self.was_final_before(place, id) {
+            let was_final = self.was_final_before(place, id);
+            // While a repetition waits for the register, a second one is told so.
+            let waits = self.asked.get(&id).is_some_and(|&waiting| waiting > 1);
+            if code == Code::InProgress as u8 && was_final && !waits {
                 return Err(format!("{id} was answered and is now said to be in progress"));
             }
+            if code == Code::DateNotOpen as u8 && was_final {
+                return Err(format!("{id} was answered and is now not known any more"));
+            }
+            self.request_answered(id);
             return if is_interim || is_door {
                 Ok(told)
             } else {
@@ -191,6 +203,9 @@ impl Witness {
             return Err(format!("{id} was answered {known:?} and is now answered {content:?}"));
         }
         self.finals_told.insert((id, place.line, place.epoch));
+        if answer.flags & AnswerFlags::RETRANSMITTED == 0 {
+            self.request_answered(id);
+        }
         let as_word = Answer {
             flags: answer.flags & !AnswerFlags::RETRANSMITTED,
             ..content
@@ -208,6 +223,15 @@ impl Witness {
     fn reversal(&mut self, place: Place, reversal: &Reversal) -> Result<String, String> {
         let id = reversal.id;
         self.reversals.insert(id);
+        let said = (reversal.attempt, reversal.raised_ns);
+        let most = self.attempts.entry(id).or_insert(said);
+        // Lines overtake each other; once all is at rest they do not.
+        if self.all_is_asked_for && (said.0 < most.0 || said.1 < most.1) {
+            return Err(format!(
+                "the Reversal of {id} was told as {most:?} and is now told as {said:?}"
+            ));
+        }
+        *most = (said.0.max(most.0), said.1.max(most.1));
         let word = Word::Reversal(id, reversal.amount_minor, reversal.currency);
         self.word(
             place,
@@ -242,10 +266,48 @@ impl Witness {
     fn inquiry_answer(&self, place: Place, told: &InquiryAnswer) -> Result<String, String> {
         let text = format!("inquiry answer {} code {} state {}", told.id, told.code, told.state);
         let is_open = PaymentState::from_u8(told.state).is_some_and(|state| !state.is_final());
-        if is_open && self.was_final_before(place, told.id) {
+        let Some(answer) = self.finals.get(&told.id) else {
+            return Ok(text);
+        };
+        let is_its_own = place.party == told.id.originator() || place.party == answer.responder;
+        let is_unknown = told.code == Code::OriginalNotFound as u8 && told.state == 0;
+        if !is_its_own {
+            return if is_unknown || told.state == 0 {
+                Ok(text)
+            } else {
+                Err(format!(
+                    "{text}: it is told to {}, whom it does not concern",
+                    place.party
+                ))
+            };
+        }
+        if (is_open || is_unknown) && self.was_final_before(place, told.id) {
             return Err(format!("{text}: it was answered before"));
         }
+        let said = (told.state, told.code, told.amount_minor, told.window, told.final_ns);
+        let was = (
+            answer.state,
+            answer.code,
+            answer.amount_minor,
+            answer.window,
+            answer.final_ns,
+        );
+        let is_final = PaymentState::from_u8(told.state).is_some_and(PaymentState::is_final);
+        if is_final && said != was {
+            return Err(format!("{text}: {said:?} is said, it was answered {was:?}"));
+        }
         Ok(text)
+    }
+
+    /// A request has reached the switch.
+    pub(super) fn request_arrived(&mut self, id: PaymentId) {
+        *self.asked.entry(id).or_insert(0) += 1;
+    }
+
+    fn request_answered(&mut self, id: PaymentId) {
+        if let Some(waiting) = self.asked.get_mut(&id) {
+            *waiting = waiting.saturating_sub(1);
+        }
     }
 
     /// True when a final answer was told on this line before, or in an earlier life of the switch.
@@ -283,6 +345,7 @@ impl Witness {
 
     /// Everybody is about to ask for all words from the first on.
     pub(super) fn all_words_are_asked_for(&mut self) {
+        self.all_is_asked_for = true;
         self.retold.clear();
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::Counts;
 use super::disk::{Disk, NextWrite};
 use super::events::{Agenda, Due, EventLog};
-use super::faults::Fault;
+use super::files::Files;
 use super::line::Line;
+use super::operator::Operator;
 use super::party::{Act, Party, Trade, Turn, Wake};
 use super::plan::Plan;
 use super::stepping::{Round, Switch};
@@ -17,10 +18,7 @@ use crate::agent::ManualTime;
 use crate::config::Directory;
 use crate::domain::SECOND;
 use crate::sim::Random;
-use crate::switch::{FinalLedger, SwitchError};
 
-/// The longest a run may take to come to rest once the faults are over, simulated.
-const REST_NS_MAX: u64 = 400 * SECOND;
 /// Duty cycles after which a run is taken to go round in circles.
 const STEPS_MAX: u64 = 20_000_000;
 
@@ -30,6 +28,9 @@ pub(super) struct World {
     pub(super) directory: Arc<Directory>,
     pub(super) data: tempfile::TempDir,
     pub(super) disk: Arc<Disk>,
+    /// Of the register and of snapshots.
+    pub(super) files: Arc<Files>,
+    pub(super) operator: Operator,
     pub(super) time: ManualTime,
     /// UTC as it truly is; the host's wall clock may be away from it.
     pub(super) now: u64,
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) witness: Witness,
     pub(super) healing: bool,
     pub(super) at_rest: bool,
+    /// Time jumped by so much that a Reversal may have become Manual.
+    pub(super) a_day_passed: bool,
     /// Stops in order that are begun and not done.
     pub(super) stops_due: u32,
     pub(super) hold_ns: u64,
@@ -82,6 +85,8 @@ impl World {
                 &data.path().join("journal"),
                 plan.profile.journal.segment_bytes,
             )),
+            files: Arc::new(Files::new(data.path())),
+            operator: Operator::default(),
             data,
             time: ManualTime::new(plan.start),
             now: plan.start.0,
@@ -94,6 +99,7 @@ impl World {
             witness: Witness::default(),
             healing: false,
             at_rest: false,
+            a_day_passed: false,
             stops_due: 0,
             hold_ns: 0,
             counts: Counts::default(),
@@ -136,19 +142,13 @@ impl World {
             }
         }
         self.plan_next_fault();
+        self.operator_looks()?;
         let end = self.now + self.plan.span_ns;
         while self.now < end {
             self.moment(end)?;
         }
         self.heal()?;
-        let end = self.now + REST_NS_MAX;
-        // A stop that was begun among the faults may still drain.
-        while !self.is_at_rest() || self.stops_due > 0 || self.switch.is_none() {
-            if self.now >= end {
-                return Err(format!("no rest after the faults were over: {}", self.what_is_open()));
-            }
-            self.moment(end)?;
-        }
+        self.wait_for_rest()?;
         self.at_rest = true;
         self.roll_call()?;
         self.last_round()?;
@@ -195,7 +195,7 @@ impl World {
                 wires.set_first(self.random.below(24) as usize);
             }
             let before = switch.steps;
-            let round = switch.round(&mut self.random, self.now, &self.disk);
+            let round = switch.round(&mut self.random, self.now, &self.disk, &self.files);
             let stepped = switch.steps - before;
             self.counts.steps += stepped;
             self.steps += stepped;
@@ -256,6 +256,13 @@ impl World {
             }
             Due::Start => self.start_switch()?,
             Due::GoOn => {}
+            Due::Crash => {
+                if !self.healing {
+                    self.plan_crash();
+                }
+            }
+            Due::OperatorLooks => self.operator_looks()?,
+            Due::FilesHaveRoom => self.files.set_full(false),
             Due::Refill => self.set_dry(false),
             Due::StopInOrder => {
                 self.stops_due -= 1;
@@ -316,172 +323,12 @@ impl World {
         }
     }
 
-    // ---- the switch's life ---------------------------------------------------------------------------------------
-
-    fn start_switch(&mut self) -> Result<(), String> {
-        if self.switch.is_some() {
-            return Ok(());
-        }
-        self.witness.starts += 1;
-        self.disk
-            .set_full(false)
-            .map_err(|error| format!("the disk: {error}"))?;
-        match Switch::start(&self.plan, &self.directory, self.data.path(), &self.time, &self.disk) {
-            Ok(switch) => {
-                self.disk.is_recovered();
-                let recovery = switch.recovered().clone();
-                self.note(|| {
-                    format!(
-                        "the switch starts behind event {}, {:?}",
-                        recovery.last_event, recovery.messages
-                    )
-                });
-                self.switch = Some(switch);
-                self.crash_soon_after_start();
-                self.start_on_a_full_disk()?;
-                self.check_recovered()
-            }
-            // The wall clock was set back by more than the switch follows: an operator sets it right.
-            Err(SwitchError::Unfit(what)) if what.contains("ahead of this host's UTC") => {
-                self.note(|| format!("not started: {what}"));
-                let away = self.time.wall_ns() as i64 - self.now as i64;
-                self.time.step_wall(-away);
-                let again = self.now + SECOND + self.random.below(20 * SECOND);
-                self.agenda.put(again, Due::Start);
-                Ok(())
-            }
-            Err(error) => Err(format!("the switch does not start: {error}")),
-        }
-    }
-
-    /// The machine stops.
-    fn crash(&mut self) -> Result<(), String> {
-        let torn = self
-            .disk
-            .tear(&mut self.random)
-            .map_err(|error| format!("the disk: {error}"))?;
-        if torn.starts_with("0 sectors kept, 0 dropped, 0 torn") {
-            self.counts.crashes += 1;
-        } else {
-            self.counts.crashes_in_write += 1;
-        }
-        self.note(|| format!("the machine stops; of the last write {torn}"));
-        if self.random.chance(10_000) {
-            let left = self
-                .disk
-                .set_full(false)
-                .and_then(|()| self.disk.leave_unfinished(&mut self.random));
-            left.map_err(|error| format!("the disk: {error}"))?;
-        }
-        self.switch_is_gone()
-    }
-
-    /// A stage gave up: right after a durable write that failed, and never else.
-    fn switch_failed(&mut self, error: &str) -> Result<(), String> {
-        if !error.contains("the rehearsal's disk") {
-            return Err(format!("a stage failed: {error}"));
-        }
-        self.counts.writes_failed += 1;
-        self.note(|| format!("a stage failed, as it must: {error}"));
-        if self.switch.as_ref().is_some_and(Switch::is_open) {
-            return Err("a durable write failed and payments are still taken".to_owned());
-        }
-        // Until the daemon notices, the other stages run on: nothing more may become durable or be told.
-        for _ in 0..self.random.below(4) {
-            if let Some(switch) = &mut self.switch
-                && let Round::Failed(again) = switch.round(&mut self.random, self.now, &self.disk)
-                && !again.to_string().contains("a durable write failed earlier")
-            {
-                return Err(format!("a stage failed: {again}"));
-            }
-            self.collect_from_switch()?;
-        }
-        let torn = self
-            .disk
-            .tear(&mut self.random)
-            .map_err(|error| format!("the disk: {error}"))?;
-        self.note(|| format!("the switch ends; of the last write {torn}"));
-        self.switch_is_gone()
-    }
-
-    /// The switch is told to stop, has drained for a while, and ends.
-    fn stop_in_order(&mut self) -> Result<(), String> {
-        let Some(switch) = &mut self.switch else { return Ok(()) };
-        let Some(ledger) = switch.close() else {
-            return Err("clearing left no ledger".to_owned());
-        };
-        self.note(|| format!("the switch ends in order at event {}", ledger.snapshot.event_number));
-        self.counts.stops += 1;
-        self.collect_from_switch()?;
-        self.check_replay(&ledger)?;
-        self.switch_is_gone()
-    }
-
-    fn switch_is_gone(&mut self) -> Result<(), String> {
-        let ledger = self.switch.take().and_then(Switch::stop_dead);
-        self.disk.set_next(NextWrite::Made);
-        self.strangers.clear();
-        if let Some(copy) = self.copy.take() {
-            self.disk
-                .put_back(&copy)
-                .map_err(|error| format!("the disk: {error}"))?;
-        }
-        self.witness.crashed();
-        for line in 0..self.lines.len() {
-            if self.lines[line].connection.is_some() {
-                self.line_is_gone(line);
-            }
-        }
-        self.holders.iter_mut().for_each(|agent| agent.fill(None));
-        if let Some(ledger) = ledger {
-            self.check_replay(&ledger)?;
-        }
-        if self.random.chance(30_000) {
-            let span = 10 * SECOND as i64;
-            let nanos = self.random.below(2 * span as u64) as i64 - span;
-            if self
-                .plan
-                .faults
-                .weights
-                .iter()
-                .any(|(fault, _)| *fault == Fault::WallStep)
-            {
-                self.counts.wall_steps += 1;
-                self.time.step_wall(nanos);
-            }
-        }
-        let longest = if self.random.chance(80_000) {
-            SECOND
-        } else {
-            90 * SECOND
-        };
-        let down = self.random.below(longest);
-        self.agenda.put(self.now + 1 + down, Due::Start);
-        Ok(())
-    }
-
-    /// Replay must come to the state that the ledger was in when the machine stopped.
-    fn check_replay(&mut self, ledger: &FinalLedger) -> Result<(), String> {
-        let number = ledger.snapshot.event_number;
-        let journal = self.data.path().join("journal");
-        let replayed = crate::switch::replay(&journal, Some(number), |_| {})
-            .map_err(|error| format!("the journal can't be replayed after a crash: {error}"))?;
-        if replayed.event_number != number || replayed.hash != ledger.hash {
-            return Err(format!(
-                "invariant 8: the ledger stood at event {number} with state {}, replay comes to event {} with {}",
-                ledger.hash, replayed.event_number, replayed.hash
-            ));
-        }
-        Ok(())
-    }
-
-    // ---- the end -------------------------------------------------------------------------------------------------
-
     /// The faults are over: everybody does what is right, and soon.
     fn heal(&mut self) -> Result<(), String> {
         self.healing = true;
         self.note(|| "the faults are over".to_owned());
         self.disk.set_next(NextWrite::Made);
+        self.files.heal();
         if let Some(switch) = &mut self.switch {
             switch.hold_none();
             switch.stops_in = None;

@@ -1,6 +1,6 @@
 //! The directory of snapshots: writing the next, reading the newest that is good.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::error::SnapshotError;
 use super::file::{BLOCK_BYTES, HASH_BYTES, HashingWriter, Header, SnapshotPoint, seal};
 use super::reader::{BlockFile, SnapshotReader};
 use crate::clearing::{Engine, StateHash};
-use crate::register::{Coverage, RegisterCoverage};
+use crate::register::{Coverage, FileDoor, RegisterCoverage};
 
 /// Snapshots that are kept.
 const KEPT: usize = 2;
@@ -18,6 +18,7 @@ const KEPT: usize = 2;
 pub struct SnapshotStore {
     directory: PathBuf,
     journal_id: [u8; 16],
+    door: FileDoor,
 }
 
 /// A snapshot that is there.
@@ -48,7 +49,17 @@ impl SnapshotStore {
     /// The snapshots in `directory`, which need not be there yet.
     #[must_use]
     pub const fn new(directory: PathBuf, journal_id: [u8; 16]) -> Self {
-        Self { directory, journal_id }
+        Self {
+            directory,
+            journal_id,
+            door: FileDoor::OPEN,
+        }
+    }
+
+    /// The same, with its changes to files through `door`.
+    #[must_use]
+    pub fn through(self, door: FileDoor) -> Self {
+        Self { door, ..self }
     }
 
     /// The snapshots that are there, newest first.
@@ -82,17 +93,19 @@ impl SnapshotStore {
         save: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<u64, SnapshotError> {
         let directory = &self.directory;
-        fs::create_dir_all(directory).map_err(SnapshotError::system(directory, "make the directory"))?;
+        self.door
+            .make_directory(directory)
+            .map_err(SnapshotError::system(directory, "make the directory"))?;
         self.remove_unfinished()?;
         let path = self.path(point.event());
         let temporary = path.with_extension("new");
         let written = self.write_file(&temporary, point, coverage, save).and_then(|bytes| {
-            fs::rename(&temporary, &path)?;
-            File::open(directory)?.sync_all()?;
+            self.door.rename(&temporary, &path)?;
+            self.door.flush_directory(directory)?;
             Ok(bytes)
         });
         written.map_err(|source| {
-            let _nothing_to_remove = fs::remove_file(&temporary);
+            let _nothing_to_remove = self.door.remove(&temporary);
             SnapshotError::system(&temporary, "write the snapshot")(source)
         })
     }
@@ -120,7 +133,8 @@ impl SnapshotStore {
             epoch: point.start.epoch,
             reserved: [0; 5],
         };
-        let mut file = File::create(temporary)?;
+        let mut file = self.door.make(temporary)?;
+        self.door.write(temporary)?;
         // How long the engine is shows when it is written: the header comes last, and so does its hash.
         file.write_all(&[0; BLOCK_BYTES])?;
         let mut writer = HashingWriter::new(file);
@@ -130,10 +144,12 @@ impl SnapshotStore {
         writer.write_all(bytemuck::cast_slice(&coverage.payments))?;
         writer.write_all(bytemuck::cast_slice(&coverage.words))?;
         let hashes = writer.finish()?.to_vec();
+        self.door.write(temporary)?;
         writer.file.write_all(hashes.as_flattened())?;
         writer.file.write_all(&seal(&header, &hashes))?;
+        self.door.write(temporary)?;
         writer.file.write_all_at(&header.block(), 0)?;
-        writer.file.sync_all()?;
+        self.door.flush(&writer.file, temporary)?;
         Ok((BLOCK_BYTES + (hashes.len() + 1) * HASH_BYTES) as u64 + writer.bytes)
     }
 
@@ -243,7 +259,8 @@ impl SnapshotStore {
             {
                 kept.push(point);
             } else if kept.len() == KEPT {
-                fs::remove_file(&snapshot.path)
+                self.door
+                    .remove(&snapshot.path)
                     .map_err(SnapshotError::system(&snapshot.path, "remove the old snapshot"))?;
             }
         }
@@ -255,7 +272,9 @@ impl SnapshotStore {
     /// # Errors
     /// The system refuses it.
     pub fn set_aside(&self, path: &Path) -> Result<(), SnapshotError> {
-        fs::rename(path, path.with_extension("bad")).map_err(SnapshotError::system(path, "rename the bad snapshot"))
+        self.door
+            .rename(path, &path.with_extension("bad"))
+            .map_err(SnapshotError::system(path, "rename the bad snapshot"))
     }
 
     fn remove_unfinished(&self) -> Result<(), SnapshotError> {
@@ -263,7 +282,9 @@ impl SnapshotStore {
         for entry in fs::read_dir(&self.directory).map_err(refused)? {
             let path = entry.map_err(refused)?.path();
             if path.extension().is_some_and(|extension| extension == "new") {
-                fs::remove_file(&path).map_err(SnapshotError::system(&path, "remove the unfinished snapshot"))?;
+                self.door
+                    .remove(&path)
+                    .map_err(SnapshotError::system(&path, "remove the unfinished snapshot"))?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::replay::event_of;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
-use crate::clearing::{Engine, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
+use crate::clearing::{Engine, Figures, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
 use crate::domain::{Code, LinkId, ParticipantIndex};
 use crate::follower::{FollowerCounters, RegisterQuery};
 use crate::housekeeping::SnapshotDesk;
@@ -38,6 +38,8 @@ pub struct FinalLedger {
     pub snapshot: LedgerSnapshot,
     /// The journal position it had applied.
     pub position: u64,
+    /// What happened since Genesis.
+    pub figures: Figures,
 }
 
 /// To the follower, where there is one.
@@ -416,6 +418,7 @@ impl Agent for ClearingAgent {
             hash: engine.state_hash(),
             snapshot: engine.snapshot(),
             position: self.parts.reader.position(),
+            figures: engine.figures().clone(),
         };
         *self.parts.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(last);
     }

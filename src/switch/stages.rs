@@ -24,7 +24,7 @@ use crate::journal::{
     Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, Superblock, SyncMode, WriteGate,
 };
 use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
-use crate::register::RegisterOptions;
+use crate::register::{FileDoor, RegisterOptions};
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
 use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
 
@@ -48,6 +48,8 @@ pub struct StartOptions {
     pub gate: Option<Arc<dyn WriteGate>>,
     /// How writes are made durable.
     pub sync: Option<SyncMode>,
+    /// A door before each change to the files of the register and of snapshots.
+    pub files: FileDoor,
 }
 
 impl std::fmt::Debug for StartOptions {
@@ -154,6 +156,7 @@ impl Stages {
             journal,
             recalled,
             first_time,
+            options.files,
             open_driver,
         )
     }
@@ -187,6 +190,7 @@ impl Stages {
         journal: Journal,
         recalled: Recalled,
         first_time: UtcNanos,
+        files: FileDoor,
         open_driver: &mut OpenDriver<'_>,
     ) -> Result<Self, SwitchError> {
         if settings.follower.register_days < directory.scheme.refund_days {
@@ -316,13 +320,14 @@ impl Stages {
                 source: journal.source,
                 superblock: Arc::clone(&journal.superblock),
                 positions: Arc::clone(&journal.positions),
-                snapshots: snapshots(settings, journal.facts.journal_id),
+                snapshots: snapshots(settings, journal.facts.journal_id).through(files.clone()),
                 began_with: recalled.snapshot,
                 unusable: recalled.unusable,
                 register: RegisterOptions {
                     directory: settings.data.join("register"),
                     journal_id: journal.facts.journal_id,
                     payments_in_memory: settings.follower.payments_in_memory as usize,
+                    door: files,
                 },
                 settings: settings.follower,
                 look_ups: Arc::clone(&rings.look_ups),

@@ -224,8 +224,10 @@ pub struct WordEntry {
     pub participant: ParticipantIndex,
     /// [`WordKind`] as a number.
     pub kind: u8,
+    /// Of a Reversal that the engine has forgotten: how many attempts it took; of all else zero.
+    pub attempts: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 
 const _: () = assert!(size_of::<WordEntry>() == 32);

@@ -8,6 +8,7 @@ use super::script::{BANK, HKD, INSTITUTION, LINK, Said, Script, again, answer};
 use crate::domain::{Code, Currency, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId};
 use crate::wire::{
     DaySealedEvent, Effect, FindingEvent, LookUp, PaymentBody, RecordKind, RegisterEntry, RequestEvent, WindowAction,
+    WordEntry,
 };
 
 fn of(participant: u16) -> ParticipantIndex {
@@ -227,4 +228,33 @@ fn of_a_sealed_day_the_register_alone_knows_and_a_day_with_an_open_payment_is_no
     script.send(&never);
     let asked = script.asked();
     assert_eq!(script.find(asked), [answer(Code::DateNotOpen, 0)]);
+}
+
+/// What a register is told of Reversals that are forgotten: number, attempts, when raised.
+#[derive(Default)]
+struct Forgotten(Vec<(u64, u8, UtcNanos)>);
+
+impl Outlet for Forgotten {
+    fn emit(&mut self, _: Effect) {}
+
+    fn forgotten(&mut self, word: &WordEntry, raised: UtcNanos) {
+        self.0.push((word.number, word.attempts, raised));
+    }
+}
+
+#[test]
+fn a_reversal_that_is_forgotten_is_filed_with_the_attempt_it_had_come_to() {
+    let mut script = Script::holding(2);
+    let payment = script.debit(BANK, 9);
+    script.no(&payment, Code::BankDeclined);
+    script.yes(&payment);
+    let raised = script.time;
+    script.after_seconds(1).tick();
+    script.after_seconds(2).tick();
+    script.acknowledged(&payment);
+    script.after_seconds(100 * 86_400).tick();
+    script.seal(3);
+    let mut forgotten = Forgotten::default();
+    script.replay_to(&mut forgotten);
+    assert_eq!(forgotten.0, [(1, 3, raised)]);
 }

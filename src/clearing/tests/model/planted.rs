@@ -29,7 +29,8 @@ fn claim(fault: Fault) -> Option<&'static str> {
         | Fault::ForgetSumAtEviction
         | Fault::TakeRepetitionAsNew
         | Fault::ForgetParked
-        | Fault::TellWordOfSlot => None,
+        | Fault::TellWordOfSlot
+        | Fault::SaveWithoutParked => None,
     }
 }
 
