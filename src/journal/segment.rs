@@ -202,7 +202,8 @@ impl SegmentStore {
                 // Not flushed piece by piece: that would commit the file system's own journal each time.
                 return Ok(());
             }
-            self.write_header(&making.file, making.number, false)
+            self.write_header(&making.file, making.number, false)?;
+            making.file.sync_all()
         });
         match written {
             Ok(()) => Ok(piece < left),
@@ -257,9 +258,8 @@ impl SegmentStore {
         // SAFETY: the block is longer than the header and known to nobody else.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), block.as_ptr(), header.len());
-            write_all(file, &[(block.as_ptr(), block.len())], 0)?;
+            write_all(file, &[(block.as_ptr(), block.len())], 0)
         }
-        file.sync_all()
     }
 
     /// Makes segment `number` of the first segment there is, if that ends at or before `retained_from`: its blocks are
@@ -307,7 +307,10 @@ impl SegmentStore {
         // Whoever read it as a segment left pages in the cache, which direct writes would have to drop one by one.
         // SAFETY: a call on an open descriptor. It is advice: where it is refused, writes are slower.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        self.write_header(&file, number, true)
+        self.write_header(&file, number, true)?;
+        // Its blocks and its length are what they were: the file system has nothing of its own to commit, which durable
+        // writes would wait for.
+        file.sync_data()
     }
 
     /// Opens a file, past the page cache where writes go past it.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use super::mapped::{HUGE_PAGE_BYTES, MappedMemory};
+use super::mapper::Ahead;
 
 /// A slice of its own: small ones on the heap, the others a part of a huge page that is unmapped when its last piece
 /// and its pool are gone.
@@ -87,6 +88,8 @@ pub struct PiecePool<T: Pod> {
     /// Given back, a whole array at a time: taking one back costs the same however long it is.
     returned: Vec<Vec<Piece<T>>>,
     returned_pieces: usize,
+    /// The next page, mapped while the last one is lent.
+    ahead: Ahead,
 }
 
 impl<T: Pod> Default for PiecePool<T> {
@@ -116,6 +119,7 @@ impl<T: Pod> PiecePool<T> {
             carved: 0,
             returned: Vec::new(),
             returned_pieces: 0,
+            ahead: Ahead::new(),
         }
     }
 
@@ -196,7 +200,11 @@ impl<T: Pod> PiecePool<T> {
     }
 
     fn map_page(&mut self) -> io::Result<()> {
-        self.pages.push(Arc::new(MappedMemory::new(HUGE_PAGE_BYTES, false)?));
+        let page = match self.ahead.take() {
+            Some(page) => page,
+            None => MappedMemory::new(HUGE_PAGE_BYTES, false)?,
+        };
+        self.pages.push(Arc::new(page));
         Ok(())
     }
 
@@ -204,6 +212,9 @@ impl<T: Pod> PiecePool<T> {
         let page = &self.pages[self.carved / Self::PIECES_OF_PAGE];
         let offset = self.carved % Self::PIECES_OF_PAGE * Self::PIECE_BYTES;
         self.carved += 1;
+        if self.pages.len() * Self::PIECES_OF_PAGE - self.carved == Self::PIECES_OF_PAGE / 2 {
+            self.ahead.order(HUGE_PAGE_BYTES);
+        }
         // SAFETY: `offset` and a piece after it lie inside the page, which is zeroed and aligned for `T` (a piece's bytes
         // are a multiple of its size); `carved` only rises, so that no other piece has these bytes.
         let start = unsafe { NonNull::new_unchecked(page.as_ptr().add(offset).cast::<T>()) };
@@ -238,6 +249,29 @@ mod tests {
         assert!(again.iter().all(|piece| piece.iter().all(|&element| element == [0; 3])));
         drop(pool);
         assert_eq!(again[199][2047], [0; 3]);
+    }
+
+    #[test]
+    fn the_next_page_is_mapped_while_the_last_one_is_lent() {
+        super::super::start_mapper();
+        let mut pool = PiecePool::<[u32; 3]>::new();
+        let mut pieces = Vec::new();
+        for page in 1..=3 {
+            while pool.carved < page * PiecePool::<[u32; 3]>::PIECES_OF_PAGE {
+                pieces.push(pool.take());
+            }
+            assert_eq!(pool.pages.len(), page);
+            while pool.ahead.is_empty() {
+                std::thread::yield_now();
+            }
+        }
+        pieces.push(pool.take());
+        assert!(pool.ahead.is_empty(), "what was mapped ahead was lent from");
+        assert!(
+            pieces
+                .iter()
+                .all(|piece| piece.iter().all(|&element| element == [0; 3]))
+        );
     }
 
     #[test]
