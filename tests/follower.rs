@@ -11,6 +11,7 @@ use clearway::domain::{Code, Kind, PaymentId};
 use clearway::wire::{Answer, AnswerFlags, Frame, Inquiry, InquiryAnswer, PaymentRequest};
 use serde_json::Value;
 use support::daemon::{Daemon, Installation, ask};
+use support::threads::HeldThread;
 use support::*;
 
 /// Payments the engine holds in these tests: any other has left memory.
@@ -203,6 +204,34 @@ fn what_has_left_memory_is_repeated_refunded_inquired_after_and_told_again() {
     let follower = status(&installation)["follower"].clone();
     assert!(follower["look_ups"].as_u64() >= Some(6), "{follower}");
     assert_eq!(follower["trouble"], Value::Null);
+    stop(daemon);
+    assert_eq!(
+        installation.shutdown_report()["state_hash"],
+        replayed_hash(&installation).as_str()
+    );
+}
+
+#[test]
+fn payments_are_taken_and_answered_while_a_snapshot_stands_half_written() {
+    let installation = installation(short_memory);
+    let daemon = installation.start();
+    let mut parties = connect(&daemon, &installation);
+    for serial in 1..=20 {
+        assert_eq!(code(&parties.pay(serial)), Code::Committed);
+    }
+    let half_written = || files(&installation, "snapshots", ".new");
+    let held = HeldThread::hold(&daemon.child, "follower", || !half_written().is_empty());
+    let half = half_written();
+    let taken = snapshot_files(&installation);
+    // Neither payments nor what is asked of the live engine waits for the follower.
+    for serial in 21..=200 {
+        assert_eq!(code(&parties.pay(serial)), Code::Committed);
+    }
+    assert_eq!((half_written(), snapshot_files(&installation)), (half, taken));
+    let cycles = status(&installation)["follower"]["longest_clearing_cycle_us"].clone();
+    assert!(cycles["while_a_snapshot_is_written"].as_u64() > Some(0), "{cycles}");
+    drop(held);
+    wait_for_snapshot_of(&installation, 400);
     stop(daemon);
     assert_eq!(
         installation.shutdown_report()["state_hash"],

@@ -60,7 +60,11 @@ impl ScheduleClass {
         if self == Self::Low {
             // SAFETY: no memory is involved; on Linux PRIO_PROCESS with 0 is the calling thread.
             let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0;
-            return if lowered { Self::Low } else { Self::Normal };
+            if lowered {
+                crate::memory::leave_mapping_to_the_mapper();
+                return Self::Low;
+            }
+            return Self::Normal;
         }
         if self == Self::Fifo {
             let parameter = libc::sched_param { sched_priority: 10 };

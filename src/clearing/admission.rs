@@ -1,5 +1,6 @@
 //! Admission: a request becomes Reserved or Rejected, or is found to be a repetition.
 
+use super::duplicates::Vacancy;
 use super::engine::{Engine, Event, Outlet};
 use super::finding::Known;
 use super::payment::{PaymentRecord, parties};
@@ -20,6 +21,8 @@ pub(super) struct Arrived<'a> {
     time: UtcNanos,
     /// It has waited: the journal's tail may not hold it any more.
     waited: bool,
+    /// Where its id goes, if it was looked for just now.
+    vacancy: Option<Vacancy>,
 }
 
 impl<'a> Arrived<'a> {
@@ -31,6 +34,7 @@ impl<'a> Arrived<'a> {
             digest: content_digest(bytemuck::bytes_of(request)),
             time,
             waited,
+            vacancy: None,
         }
     }
 
@@ -50,9 +54,12 @@ impl<'a> Arrived<'a> {
 impl Engine {
     pub(super) fn request<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let request: &RequestEvent = bytemuck::from_bytes(event.payload);
-        let arrived = Arrived::new(request, event.position, event.time, false);
         let id = request.body.id;
-        let known = self.known(id);
+        let (known, vacancy) = self.known_or_vacant(id);
+        let arrived = Arrived {
+            vacancy: Some(vacancy),
+            ..Arrived::new(request, event.position, event.time, false)
+        };
         #[cfg(test)]
         let known = self.spoil_known(known);
         match known {
@@ -93,7 +100,10 @@ impl Engine {
             return;
         };
         let mut record = arrived.record();
-        self.index.insert(body.id, slot);
+        match arrived.vacancy {
+            Some(vacancy) => self.index.insert_at(vacancy, slot),
+            None => self.index.insert(body.id, slot),
+        }
         match admission {
             Err(code) => {
                 record.finish(PaymentState::Rejected, code, time, WindowId::NONE);

@@ -11,7 +11,7 @@ use std::io;
 
 use hashbrown::HashTable;
 
-use super::partition::{Partition, Pool};
+use super::partition::{Gap, Partition, Pool};
 use crate::domain::{BusinessDate, PaymentId, PaymentSlot};
 
 /// Payment id → slot.
@@ -24,6 +24,17 @@ pub struct DuplicateIndex {
     directory: HashTable<(u64, u32)>,
     pool: Pool,
     length: usize,
+    /// How often it was changed: a [`Vacancy`] is good for one state only.
+    changes: u64,
+}
+
+/// Where an id that was not found would be put.
+#[derive(Clone, Copy, Debug)]
+pub struct Vacancy {
+    id: PaymentId,
+    /// Its partition, where there is one.
+    place: Option<(usize, Gap)>,
+    changes: u64,
 }
 
 /// The ids of one date, originator and lane, as a snapshot writes them.
@@ -75,6 +86,7 @@ impl DuplicateIndex {
             directory: HashTable::new(),
             pool: Pool::new(),
             length: 0,
+            changes: 0,
         }
     }
 
@@ -93,12 +105,34 @@ impl DuplicateIndex {
         self.partition(id.high)?.find(id.low)
     }
 
-    /// Asks for the cache line that [`DuplicateIndex::find`] of `id` reads first.
+    /// Asks for what [`DuplicateIndex::find`] of `id` reads.
     #[inline]
     pub fn prefetch(&self, id: PaymentId) {
         if let Some(partition) = self.partition(id.high) {
-            partition.prefetch(id.low);
+            partition.prefetch::<2>(id.low);
         }
+    }
+
+    /// Asks for what [`DuplicateIndex::insert`] of `id` reads: the run behind its place, too.
+    #[inline]
+    pub fn prefetch_insert(&self, id: PaymentId) {
+        if let Some(partition) = self.partition(id.high) {
+            partition.prefetch::<5>(id.low);
+        }
+    }
+
+    /// The slot of `id`, and where it is or would be put.
+    #[must_use]
+    #[inline]
+    pub fn look(&self, id: PaymentId) -> (Option<PaymentSlot>, Vacancy) {
+        let number = self.number(id.high);
+        let looked = number.map(|number| (number, self.partitions[number].look(id.low)));
+        let vacancy = Vacancy {
+            id,
+            place: looked.map(|(number, (_, gap))| (number, gap)),
+            changes: self.changes,
+        };
+        (looked.and_then(|(_, (slot, _))| slot), vacancy)
     }
 
     /// Adds an id that is not in the index.
@@ -107,13 +141,31 @@ impl DuplicateIndex {
     /// When the host has no memory left to give.
     #[inline]
     pub fn insert(&mut self, id: PaymentId, slot: PaymentSlot) {
-        debug_assert!(slot != PaymentSlot::NONE && self.find(id).is_none());
-        let number = match self.number(id.high) {
-            Some(number) => number,
-            None => self.add(Partition::new(id.high, self.secret)),
-        };
-        self.partitions[number].insert(id.low, slot, &mut self.pool);
+        let (known, vacancy) = self.look(id);
+        debug_assert!(known.is_none());
+        self.insert_at(vacancy, slot);
+    }
+
+    /// Adds the id that [`DuplicateIndex::look`] did not find: it is not searched for again.
+    ///
+    /// # Panics
+    /// When the index has changed since, or the host has no memory left to give.
+    #[inline]
+    pub fn insert_at(&mut self, vacancy: Vacancy, slot: PaymentSlot) {
+        debug_assert!(slot != PaymentSlot::NONE);
+        assert_eq!(
+            vacancy.changes, self.changes,
+            "the index has changed since {} was looked for",
+            vacancy.id
+        );
+        self.changes += 1;
         self.length += 1;
+        if let Some((number, gap)) = vacancy.place {
+            self.partitions[number].insert_at(gap, slot, &mut self.pool);
+        } else {
+            let number = self.add(Partition::new(vacancy.id.high, self.secret));
+            self.partitions[number].insert(vacancy.id.low, slot, &mut self.pool);
+        }
     }
 
     /// Forgets all ids of `date`; their memory serves later ones. Returns how many there were.
@@ -141,6 +193,7 @@ impl DuplicateIndex {
                 .insert_unique(spread(key), entry, |&(key, _)| spread(key));
         }
         self.length -= dropped;
+        self.changes += 1;
         dropped
     }
 
@@ -186,6 +239,7 @@ impl DuplicateIndex {
         assert!(self.number(high).is_none(), "lane {high:#018x} was restored twice");
         let partition = Partition::restored(high, self.secret, count, entries, &mut self.pool);
         self.length += partition.len();
+        self.changes += 1;
         self.add(partition);
     }
 
@@ -197,6 +251,7 @@ impl DuplicateIndex {
     /// Takes a lane that was read back and is not there.
     pub(super) fn put_back(&mut self, partition: Partition) {
         self.length += partition.len();
+        self.changes += 1;
         self.add(partition);
     }
 

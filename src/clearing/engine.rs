@@ -252,7 +252,7 @@ impl Engine {
         match event.kind {
             RecordKind::Request => self
                 .index
-                .prefetch(bytemuck::from_bytes::<RequestEvent>(event.payload).body.id),
+                .prefetch_insert(bytemuck::from_bytes::<RequestEvent>(event.payload).body.id),
             RecordKind::Reply => self
                 .index
                 .prefetch(bytemuck::from_bytes::<ReplyEvent>(event.payload).body.id),

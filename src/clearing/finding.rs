@@ -1,6 +1,7 @@
 //! Payments that the engine holds no more: what is known of them, who waits for them, what the register found.
 
 use super::admission::Arrived;
+use super::duplicates::Vacancy;
 use super::engine::{Breach, Engine, Event, Outlet};
 use super::parked::Parked;
 use super::payment::PaymentRecord;
@@ -23,12 +24,20 @@ impl Engine {
     /// What the engine knows of an id: exact, but for a sealed date's.
     #[inline]
     pub(super) fn known(&self, id: PaymentId) -> Known {
-        match self.index.find(id) {
+        self.known_or_vacant(id).0
+    }
+
+    /// The same, and where the id would be put if it is new.
+    #[inline]
+    pub(super) fn known_or_vacant(&self, id: PaymentId) -> (Known, Vacancy) {
+        let (slot, vacancy) = self.index.look(id);
+        let known = match slot {
             Some(slot) if self.payments.get(slot).is_some_and(|payment| payment.id == id) => Known::Resident(slot),
             Some(_) => Known::Away,
             None if self.may_be_sealed(id.date()) => Known::Away,
             None => Known::Nowhere,
-        }
+        };
+        (known, vacancy)
     }
 
     #[inline]

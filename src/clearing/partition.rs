@@ -16,6 +16,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::mixing::Mixing;
 use crate::domain::PaymentSlot;
 use crate::memory::{Piece, PiecePool, prefetch_read};
 
@@ -32,6 +33,9 @@ const LOAD_MAX_EIGHTHS: usize = 7;
 const PLACES_AN_INSERT: usize = 24;
 /// Memory for growth is taken a piece in so many inserts.
 const INSERTS_A_PIECE: usize = 16;
+
+/// What the processor loads at a time.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Where partitions get their memory.
 pub(super) type Pool = PiecePool<Entry>;
@@ -72,6 +76,13 @@ impl Entry {
     }
 }
 
+/// Where a serial would be put: good until the partition changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    mixed: u64,
+    position: usize,
+}
+
 /// What a saved partition says of itself before its entries.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -85,6 +96,13 @@ pub(super) struct PartitionHead {
     stretched: u64,
     low_max: u64,
     cursor: u64,
+}
+
+impl PartitionHead {
+    /// True when its array is a small one on the heap, and not made of pieces.
+    pub(super) const fn is_small(&self) -> bool {
+        (self.elements as usize) < PIECE_ELEMENTS
+    }
 }
 
 /// Serial → slot.
@@ -163,19 +181,17 @@ impl Partition {
         self.pieces.iter().map(|piece| &**piece)
     }
 
-    /// Takes back what [`Partition::head`] and [`Partition::pieces`] gave: the array as it lay in memory, so that this
-    /// costs a copy and one look at each entry. `None` where the parts do not fit each other.
-    ///
-    /// # Errors
-    /// What `fill` says.
-    pub(super) fn read<E>(
-        head: PartitionHead,
-        pool: &mut Pool,
-        mut fill: impl FnMut(&mut [Entry]) -> Result<(), E>,
-    ) -> Result<Option<Self>, E> {
+    /// Its array as it lies in memory, to be filled.
+    pub(super) fn pieces_mut(&mut self) -> impl Iterator<Item = &mut [Entry]> {
+        self.pieces.iter_mut().map(|piece| &mut **piece)
+    }
+
+    /// One as [`Partition::head`] says, with an array of zeros for what [`Partition::pieces`] gave: the array as it lay in
+    /// memory, so that reading it costs a copy. `None` where the head contradicts itself; whether the array fits it
+    /// says [`Partition::is_in_order`].
+    pub(super) fn laid_out(head: PartitionHead, pool: &mut Pool) -> Option<Self> {
         let elements = head.elements as usize;
-        let small = elements < PIECE_ELEMENTS;
-        let of_a_size = if small {
+        let of_a_size = if head.is_small() {
             elements.is_power_of_two() && elements >= FIRST_ELEMENTS
         } else {
             elements.is_multiple_of(PIECE_ELEMENTS)
@@ -186,33 +202,42 @@ impl Partition {
             && head.stretched < head.elements
             && head.cursor <= head.elements;
         if !of_a_size || !ordered {
-            return Ok(None);
+            return None;
         }
-        let mut partition = Self {
+        let pieces = if head.is_small() {
+            vec![Piece::on_heap(elements)]
+        } else {
+            (0..elements / PIECE_ELEMENTS).map(|_| pool.take()).collect()
+        };
+        Some(Self {
             key: head.key,
             mixing: Mixing::new(head.key, head.secret),
-            pieces: Vec::new(),
+            pieces,
             elements,
             length: head.length as usize,
             capacity: head.capacity as usize,
             stretched: head.stretched as usize,
             low_max: head.low_max,
             cursor: head.cursor as usize,
-        };
-        let (mut counted, mut before) = (0, None);
-        for _ in 0..elements.div_ceil(PIECE_ELEMENTS) {
-            let mut piece = if small { Piece::on_heap(elements) } else { pool.take() };
-            fill(&mut piece)?;
+        })
+    }
+
+    /// True when the array holds as many entries as it should, in their order: one look at each.
+    pub(super) fn is_in_order(&self) -> bool {
+        let (mut counted, mut before) = (0, 0);
+        for piece in &self.pieces {
+            let mut ordered = true;
             for entry in piece.iter().filter(|entry| !entry.is_empty()) {
-                if before.is_some_and(|before| before >= entry.mixed()) {
-                    return Ok(None);
-                }
-                before = Some(entry.mixed());
+                let mixed = entry.mixed();
+                ordered &= counted == 0 || before < mixed;
+                before = mixed;
                 counted += 1;
             }
-            partition.pieces.push(piece);
+            if !ordered {
+                return false;
+            }
         }
-        Ok((counted == partition.length).then_some(partition))
+        counted == self.length
     }
 
     pub(super) fn key(&self) -> u64 {
@@ -235,19 +260,39 @@ impl Partition {
         (entry.mixed() == mixed && !entry.is_empty()).then(|| entry.slot())
     }
 
-    /// Asks for the cache line where `serial` would be.
+    /// Asks for the cache lines where `serial` would be, so many of them.
     #[inline]
-    pub(super) fn prefetch(&self, serial: u64) {
+    pub(super) fn prefetch<const LINES: usize>(&self, serial: u64) {
         if let Some(entry) = self.rest(self.home(self.mixing.mix(serial))).first() {
-            prefetch_read(std::ptr::from_ref(entry));
+            let first = std::ptr::from_ref(entry).cast::<u8>();
+            for line in 0..LINES {
+                prefetch_read(first.wrapping_add(line * CACHE_LINE_BYTES));
+            }
         }
     }
 
     /// Adds a serial that is not there.
     #[inline]
     pub(super) fn insert(&mut self, serial: u64, slot: PaymentSlot, pool: &mut Pool) {
+        let gap = self.look(serial).1;
+        self.insert_at(gap, slot, pool);
+    }
+
+    /// The slot of `serial`, and where it is or would be.
+    #[inline]
+    pub(super) fn look(&self, serial: u64) -> (Option<PaymentSlot>, Gap) {
         let mixed = self.mixing.mix(serial);
         let position = self.seek(mixed);
+        let found = self
+            .entry(position)
+            .filter(|entry| entry.mixed() == mixed && !entry.is_empty());
+        (found.map(Entry::slot), Gap { mixed, position })
+    }
+
+    /// Adds the serial that [`Partition::look`] did not find, nothing having changed since.
+    #[inline]
+    pub(super) fn insert_at(&mut self, gap: Gap, slot: PaymentSlot, pool: &mut Pool) {
+        let Gap { mixed, position } = gap;
         let filled = self.push_in(position, Entry::new(mixed, slot), pool);
         if mixed <= self.low_max && self.cursor > 0 && filled >= self.cursor {
             self.cursor = position.max(self.cursor) + 1;
@@ -319,27 +364,19 @@ impl Partition {
     /// Puts an entry at `position`; what is there moves up by one. Returns the place that was empty.
     #[inline]
     fn push_in(&mut self, position: usize, entry: Entry, pool: &mut Pool) -> usize {
-        let filled = self.first_where(position, |entry| entry.is_empty());
-        if filled == self.elements {
-            self.add_elements(pool);
-        }
         let mut carried = entry;
         let mut from = position;
         loop {
-            let piece = &mut self.pieces[from >> PIECE_SHIFT];
-            let first = from & PIECE_MASK;
-            let last = if from >> PIECE_SHIFT == filled >> PIECE_SHIFT {
-                filled & PIECE_MASK
-            } else {
-                PIECE_MASK
-            };
-            let pushed_out = piece[last];
-            piece.copy_within(first..last, first + 1);
-            piece[first] = carried;
-            carried = pushed_out;
-            from += last - first + 1;
-            if from > filled {
-                return filled;
+            if from == self.elements {
+                self.add_elements(pool);
+            }
+            // One pass that looks and moves: runs are short, and a search with a move behind it is told wrong twice.
+            for place in &mut self.pieces[from >> PIECE_SHIFT][from & PIECE_MASK..] {
+                carried = std::mem::replace(place, carried);
+                if carried.is_empty() {
+                    return from;
+                }
+                from += 1;
             }
         }
     }
@@ -481,115 +518,6 @@ fn scale(mixed: u64, capacity: usize) -> usize {
     ((u128::from(mixed) * capacity as u128) >> 64) as usize
 }
 
-const FIRST_FACTOR: u64 = 0xBF58_476D_1CE4_E5B9;
-const SECOND_FACTOR: u64 = 0x94D0_49BB_1331_11EB;
-
-/// Spreads serials over 64 bits, two serials never to the same number: the finaliser of SplitMix64 with two numbers in it that
-/// only this process knows. Serials are the participants' own choice; nobody may choose such as all lie in one place.
-#[derive(Clone, Copy, Debug)]
-struct Mixing {
-    secret: u64,
-    added: u64,
-    flipped: u64,
-}
-
-impl Mixing {
-    fn new(key: u64, secret: u64) -> Self {
-        let spread = |x: u64| {
-            let x = (x ^ x >> 32).wrapping_mul(FIRST_FACTOR);
-            (x ^ x >> 29).wrapping_mul(SECOND_FACTOR)
-        };
-        let added = spread(key ^ secret);
-        Self {
-            secret,
-            added,
-            flipped: spread(added ^ secret.rotate_left(32)),
-        }
-    }
-
-    #[inline]
-    fn mix(self, serial: u64) -> u64 {
-        let mut x = serial.wrapping_add(self.added);
-        x = (x ^ x >> 30).wrapping_mul(FIRST_FACTOR) ^ self.flipped;
-        x = (x ^ x >> 27).wrapping_mul(SECOND_FACTOR);
-        x ^ x >> 31
-    }
-
-    /// The serial that was mixed.
-    fn unmix(self, mixed: u64) -> u64 {
-        let mut x = mixed ^ mixed >> 31 ^ mixed >> 62;
-        x = x.wrapping_mul(inverse(SECOND_FACTOR));
-        x = x ^ x >> 27 ^ x >> 54;
-        x = (x ^ self.flipped).wrapping_mul(inverse(FIRST_FACTOR));
-        x = x ^ x >> 30 ^ x >> 60;
-        x.wrapping_sub(self.added)
-    }
-}
-
-/// The number that undoes a multiplication by an odd one, by Newton's method: each step doubles the bits that are right.
-const fn inverse(odd: u64) -> u64 {
-    let mut guess = odd;
-    let mut step = 0;
-    while step < 5 {
-        guess = guess.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(guess)));
-        step += 1;
-    }
-    guess
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mixing_is_undone_for_every_kind_of_serial() {
-        for (key, secret) in [(0, 0), (0x0135_2A5C_0007_0002, 7), (u64::MAX, u64::MAX), (1, 1 << 63)] {
-            let mixing = Mixing::new(key, secret);
-            for bit in 0..64 {
-                for serial in [1 << bit, u64::MAX << bit, u64::MAX >> bit, 3u64.rotate_left(bit)] {
-                    assert_eq!(mixing.unmix(mixing.mix(serial)), serial);
-                }
-            }
-            assert_eq!(mixing.unmix(mixing.mix(0)), 0);
-        }
-    }
-
-    #[test]
-    fn serials_chosen_to_lie_in_one_place_are_spread_where_the_secret_is_another() {
-        let key = 42;
-        let guessed = Mixing::new(key, 1);
-        let mut pool = Pool::new();
-        let mut partition = Partition::new(key, 2);
-        let chosen = (0..20_000).map(|n| guessed.unmix((1 << 63) + n));
-        for (slot, serial) in (0..).zip(chosen) {
-            partition.insert(serial, PaymentSlot(slot), &mut pool);
-        }
-        partition.invariants();
-        let longest = partition.longest_run();
-        assert!(longest < 2_000, "a run of {longest} of 20,000 entries");
-    }
-
-    #[test]
-    fn an_entry_at_either_end_of_the_numbers_lives_through_growth() {
-        let key = 42;
-        let mut pool = Pool::new();
-        let mut partition = Partition::new(key, 0);
-        let mixing = partition.mixing;
-        // Mixed serials 0, u64::MAX and their neighbours: first and last homes, and a run behind the last home.
-        let ends: Vec<u64> = (0..40)
-            .chain((0..400).map(|n| u64::MAX - n))
-            .map(|m| mixing.unmix(m))
-            .collect();
-        for (slot, &serial) in ends.iter().enumerate() {
-            partition.insert(serial, PaymentSlot(slot as u32), &mut pool);
-            partition.invariants();
-        }
-        for serial in 1 << 40..(1 << 40) + 20_000u64 {
-            partition.insert(serial, PaymentSlot(serial as u32), &mut pool);
-        }
-        partition.invariants();
-        for (slot, &serial) in ends.iter().enumerate() {
-            assert_eq!(partition.find(serial), Some(PaymentSlot(slot as u32)));
-        }
-    }
-}
+#[path = "partition_tests.rs"]
+mod tests;

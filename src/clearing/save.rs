@@ -1,9 +1,11 @@
 //! Saving the state, and taking it back: [`Engine::load`] of what [`Engine::save`] wrote goes on exactly as the engine.
+//!
+//! The three large arrays are saved as they lie in memory, at whole blocks, so that a loader can read them straight to
+//! where they stay, on as many threads as there are cores.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 
-use super::duplicates::DuplicateIndex;
 use super::engine::Engine;
 use super::exception::{ExceptionItem, ExceptionKind};
 use super::figures::{Figures, Success};
@@ -11,14 +13,15 @@ use super::mark::Digest;
 use super::outbox::{Block, Outbox};
 use super::parked::{ParkedRow, Parking};
 use super::participant::{Account, Participant};
-use super::partition::{Entry, Partition, PartitionHead};
 use super::payment::PaymentRecord;
 use super::refund::Refunds;
 use super::residents::{Place, Residents};
 use super::reversal::{ReversalObject, ReversalState};
+use super::save_index::{SavedLanes, all_in_order, read_lanes};
 use super::saved::{
-    AccountRow, BlockRow, DoubtRow, ExceptionRow, LoadError, MAGIC, ParticipantRow, ReversalRow, SlotRow, Standing,
-    SumRow, TimerRow, WindowRow, begin, damaged, halves, read_row, read_rows, read_rows_with, rows, section, whole,
+    AccountRow, BLOCK_BYTES, BlockRow, Blocks, DoubtRow, ExceptionRow, LoadError, MAGIC, ParticipantRow, ReversalRow,
+    SlotRow, Standing, StateSource, SumRow, TimerRow, WindowRow, damaged, halves, read_row, read_rows, read_rows_with,
+    rows, section, skip_to_arrays, whole,
 };
 use super::timer::{Timer, TimerKind};
 use super::window::{Window, Windows};
@@ -33,6 +36,7 @@ impl Engine {
     /// # Errors
     /// What `out` says.
     pub fn save<W: Write>(&self, out: &mut W) -> io::Result<()> {
+        let out = &mut Blocks::new(out);
         out.write_all(&MAGIC)?;
         rows(out, "scheme", &[self.scheme])?;
         let (window_date, windows_on_date) = self.windows.numbering();
@@ -90,9 +94,12 @@ impl Engine {
         let parked = self.spoil_saved(parked);
         rows(out, "parked", &parked)?;
         self.save_timers(out)?;
-        table(out, "payments", self.payments.records())?;
-        table(out, "places", self.payments.places())?;
-        self.index.save(out)
+        rows(out, "table", &[self.payments.len() as u64])?;
+        self.index.save_lanes(out)?;
+        out.fill_block()?;
+        array(out, self.payments.records())?;
+        array(out, self.payments.places())?;
+        self.index.save_pieces(out)
     }
 
     fn save_timers<W: Write>(&self, out: &mut W) -> io::Result<()> {
@@ -118,11 +125,12 @@ impl Engine {
     /// Takes back what [`Engine::save`] wrote.
     ///
     /// The caller makes sure of the content by a checksum; whatever the bytes, this neither panics nor takes memory for
-    /// more than it has read.
+    /// more than there is to read.
     ///
     /// # Errors
     /// When `input` ends early or fails, is no saved state of this version, or contradicts itself.
-    pub fn load<R: Read>(input: &mut R) -> Result<Self, LoadError> {
+    pub fn load<R: StateSource + ?Sized>(input: &mut R) -> Result<Self, LoadError> {
+        let length = input.left();
         let mut magic = [0; 16];
         input.read_exact(&mut magic)?;
         if magic != MAGIC {
@@ -172,17 +180,54 @@ impl Engine {
         engine.parking = Parking::restored(&read_rows::<_, ParkedRow>(input, "parked")?);
         let doubt: Vec<DoubtRow> = read_rows(input, "doubt")?;
         let timers: Vec<TimerRow> = read_rows(input, "timers")?;
-        let records = load_table(input, "payments", bound)?;
-        let places: ChunkedTable<Place> = load_table(input, "places", bound)?;
-        engine.payments = Residents::restored(bound, standing.cursor, standing.taken, records, places)
-            .ok_or(damaged("places", "it does not fit the payments"))?;
+        let count: u64 = read_row(input, "table")?;
+        if count > bound.into() {
+            return Err(damaged("table", "it has more than resident_payments"));
+        }
+        let lanes = read_lanes(input)?;
+        skip_to_arrays(input, length)?;
+        engine.load_arrays(input, &standing, count as usize, lanes)?;
         engine.check_table()?;
         engine.load_timers(&doubt, &timers)?;
-        engine.index = DuplicateIndex::load(input)?;
         Ok(engine)
     }
 
-    fn load_participants<R: Read>(&mut self, input: &mut R) -> Result<(), LoadError> {
+    /// Lays out the table and the index, and has them read to where they stay.
+    fn load_arrays<R: StateSource + ?Sized>(
+        &mut self,
+        input: &mut R,
+        standing: &Standing,
+        count: usize,
+        lanes: SavedLanes,
+    ) -> Result<(), LoadError> {
+        let blocks = |bytes: usize| bytes.next_multiple_of(BLOCK_BYTES) as u64;
+        let table = blocks(count * size_of::<PaymentRecord>()) + blocks(count * size_of::<Place>());
+        let expected = lanes.piece_bytes.checked_add(table);
+        if expected != Some(input.left()) {
+            return Err(damaged("table", "its arrays are not as long as they should be"));
+        }
+        let mut records = ChunkedTable::<PaymentRecord>::zeroed(count)?;
+        let mut places = ChunkedTable::<Place>::zeroed(count)?;
+        let mut partitions = lanes.laid_out(self.index.pool_mut())?;
+        let pieces = partitions.iter_mut().filter(|partition| !partition.head().is_small());
+        let parts = records
+            .parts_mut()
+            .chain(places.parts_mut())
+            .chain(pieces.flat_map(|partition| partition.pieces_mut().map(bytemuck::cast_slice_mut)));
+        input.fill(parts.collect())?;
+        if !all_in_order(&partitions, input.threads()) {
+            return Err(damaged("ids", "the order of a lane"));
+        }
+        partitions
+            .into_iter()
+            .for_each(|partition| self.index.put_back(partition));
+        let bound = self.scheme.resident_payments;
+        self.payments = Residents::restored(bound, standing.cursor, standing.taken, records, places)
+            .ok_or(damaged("table", "it does not fit what the engine says of it"))?;
+        Ok(())
+    }
+
+    fn load_participants<R: Read + ?Sized>(&mut self, input: &mut R) -> Result<(), LoadError> {
         let parties: Vec<ParticipantRow> = read_rows(input, "parties")?;
         let mut blocks = VecDeque::new();
         read_rows_with(input, "words", |rows: &[BlockRow]| {
@@ -281,28 +326,12 @@ impl Engine {
     }
 }
 
-fn table<W: Write, T: bytemuck::Pod>(out: &mut W, name: &'static str, table: &ChunkedTable<T>) -> io::Result<()> {
-    section(out, name, table.len() * size_of::<T>(), |out| {
-        table
-            .chunks()
-            .try_for_each(|chunk| out.write_all(bytemuck::cast_slice(chunk)))
-    })
-}
-
-fn load_table<R: Read, T: bytemuck::Pod>(
-    input: &mut R,
-    name: &'static str,
-    bound: u32,
-) -> Result<ChunkedTable<T>, LoadError> {
-    let mut table = ChunkedTable::new(false);
-    read_rows_with(input, name, |rows: &[T]| {
-        if table.len() + rows.len() > bound as usize {
-            return Err(damaged(name, "it has more than resident_payments"));
-        }
-        table.extend_from_slice(rows)?;
-        Ok(())
-    })?;
-    Ok(table)
+/// Writes a table as it lies in memory, and zeros up to a whole block.
+fn array<W: Write, T: bytemuck::Pod>(out: &mut Blocks<'_, W>, table: &ChunkedTable<T>) -> io::Result<()> {
+    table
+        .chunks()
+        .try_for_each(|chunk| out.write_all(bytemuck::cast_slice(chunk)))?;
+    out.fill_block()
 }
 
 fn participant_row(participant: &Participant) -> ParticipantRow {
@@ -337,7 +366,11 @@ fn window_row(window: &Window) -> WindowRow {
     }
 }
 
-fn load_windows<R: Read>(input: &mut R, standing: &Standing, participants: usize) -> Result<Windows, LoadError> {
+fn load_windows<R: Read + ?Sized>(
+    input: &mut R,
+    standing: &Standing,
+    participants: usize,
+) -> Result<Windows, LoadError> {
     let rows: Vec<WindowRow> = read_rows(input, "windows")?;
     let nets: Vec<[u64; 2]> = read_rows(input, "nets")?;
     let mut nets = nets.into_iter();
@@ -402,38 +435,5 @@ fn exception_row(item: &ExceptionItem) -> ExceptionRow {
         event: item.event,
         time: item.time.0,
         what: item.what as u64,
-    }
-}
-
-impl DuplicateIndex {
-    fn save<W: Write>(&self, out: &mut W) -> io::Result<()> {
-        let lanes = || self.partitions().map(|lane| lane.partition());
-        rows(out, "lanes", &lanes().map(Partition::head).collect::<Vec<_>>())?;
-        let entries: usize = lanes().map(|lane| lane.head().elements as usize).sum();
-        section(out, "ids", entries * size_of::<Entry>(), |out| {
-            lanes()
-                .flat_map(Partition::pieces)
-                .try_for_each(|piece| out.write_all(bytemuck::cast_slice(piece)))
-        })
-    }
-
-    fn load<R: Read>(input: &mut R) -> Result<Self, LoadError> {
-        let heads: Vec<PartitionHead> = read_rows(input, "lanes")?;
-        let bytes = begin(input, "ids")?;
-        let entries = heads.iter().fold(0u64, |sum, head| sum.saturating_add(head.elements));
-        if entries.checked_mul(size_of::<Entry>() as u64) != Some(bytes as u64) {
-            return Err(damaged("ids", "how many there are"));
-        }
-        if !heads.is_sorted_by(|before, after| before.key < after.key) {
-            return Err(damaged("lanes", "their order"));
-        }
-        let mut index = Self::new();
-        for head in heads {
-            let lane = Partition::read(head, index.pool_mut(), |entries| {
-                input.read_exact(bytemuck::cast_slice_mut(entries))
-            })?;
-            index.put_back(lane.ok_or(damaged("ids", "the order of a lane"))?);
-        }
-        Ok(index)
     }
 }

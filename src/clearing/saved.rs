@@ -1,11 +1,13 @@
 //! The format in which an engine's state is saved: sections one after the other, each with its name and length.
 //!
 //! ```text
-//! "CLEARWAY STATE" 2 × u8 version │ sections ...
-//! section: name [u8; 8] │ length u64 │ length bytes, 8-byte multiples
+//! "CLEARWAY STATE" 2 × u8 version │ sections ... │ zeros to a multiple of 4096 │ arrays ...
+//! section: name [u8; 8] │ length u64 │ length bytes
+//! array: the payments' records, their places, the pieces of the index lane by lane: each as it lies in memory, with zeros
+//!        to a multiple of 4096
 //! ```
 //!
-//! Sections come in one order and none is missing. Numbers are little-endian. The content is checksummed by whoever
+//! Sections come in one order and none is missing; they say how long the arrays are. Numbers are little-endian. The content is checksummed by whoever
 //! stores it; what is read is checked all the same, so that a wrong byte gives an error and neither a panic nor a
 //! allocation beyond what was really read.
 
@@ -15,10 +17,83 @@ use bytemuck::{Pod, Zeroable};
 use thiserror::Error;
 
 /// What the file begins with; the last two bytes are the version.
-pub(super) const MAGIC: [u8; 16] = *b"CLEARWAY STATE\x01\x00";
+pub(super) const MAGIC: [u8; 16] = *b"CLEARWAY STATE\x02\x00";
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Arrays begin and end at multiples of this, as direct reads want it.
+pub(super) const BLOCK_BYTES: usize = 4096;
+
+/// Where a saved state is read from.
+pub trait StateSource: Read {
+    /// How many bytes are left to be read.
+    fn left(&self) -> u64;
+
+    /// Fills all of `parts`, one after the other, with what comes next. Where the source begins at a multiple of 4096, so
+    /// does, in address and length, each of them.
+    ///
+    /// # Errors
+    /// What the system says, or [`io::ErrorKind::UnexpectedEof`].
+    fn fill(&mut self, parts: Vec<&mut [u8]>) -> io::Result<()>;
+
+    /// How many threads may look at what was read.
+    fn threads(&self) -> usize {
+        1
+    }
+}
+
+impl StateSource for &[u8] {
+    fn left(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn fill(&mut self, parts: Vec<&mut [u8]>) -> io::Result<()> {
+        parts.into_iter().try_for_each(|part| self.read_exact(part))
+    }
+}
+
+/// Counts what is written, so that arrays begin at whole blocks.
+pub(super) struct Blocks<'a, W> {
+    out: &'a mut W,
+    bytes: usize,
+}
+
+impl<'a, W: Write> Blocks<'a, W> {
+    pub(super) const fn new(out: &'a mut W) -> Self {
+        Self { out, bytes: 0 }
+    }
+
+    /// Writes zeros up to a whole block.
+    pub(super) fn fill_block(&mut self) -> io::Result<()> {
+        let missing = self.bytes.next_multiple_of(BLOCK_BYTES) - self.bytes;
+        self.write_all(&[0; BLOCK_BYTES][..missing])
+    }
+}
+
+impl<W: Write> Write for Blocks<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Reads the zeros behind the sections of a state that was `length` bytes long at its beginning.
+pub(super) fn skip_to_arrays<R: StateSource + ?Sized>(input: &mut R, length: u64) -> Result<(), LoadError> {
+    let read = (length - input.left()) as usize;
+    let mut zeros = [0; BLOCK_BYTES];
+    let zeros = &mut zeros[..read.next_multiple_of(BLOCK_BYTES) - read];
+    input.read_exact(zeros)?;
+    if zeros.iter().any(|&byte| byte != 0) {
+        return Err(damaged("ids", "what lies behind it"));
+    }
+    Ok(())
+}
 
 /// Why a saved state can't be taken.
 #[derive(Debug, Error)]
@@ -28,7 +103,7 @@ pub enum LoadError {
     Io(#[from] io::Error),
     /// It is none, or one of another version.
     #[error(
-        "this is no saved state of version 1; use the snapshot before it, or replay the journal from its beginning"
+        "this is no saved state of version 2; use the snapshot before it, or replay the journal from its beginning"
     )]
     Unknown,
     /// It contradicts itself.
@@ -82,7 +157,7 @@ pub(super) fn rows<W: Write, T: Pod>(out: &mut W, name: &'static str, rows: &[T]
 }
 
 /// Reads a section's heading; gives its length in bytes.
-pub(super) fn begin<R: Read>(input: &mut R, name: &'static str) -> Result<usize, LoadError> {
+fn begin<R: Read + ?Sized>(input: &mut R, name: &'static str) -> Result<usize, LoadError> {
     let mut heading = Heading::zeroed();
     input.read_exact(bytemuck::bytes_of_mut(&mut heading))?;
     if heading.name != padded(name) {
@@ -92,7 +167,7 @@ pub(super) fn begin<R: Read>(input: &mut R, name: &'static str) -> Result<usize,
 }
 
 /// Reads a section of rows of `T`, a part at a time: memory is taken only for what is really there.
-pub(super) fn read_rows_with<R: Read, T: Pod>(
+pub(super) fn read_rows_with<R: Read + ?Sized, T: Pod>(
     input: &mut R,
     name: &'static str,
     mut take: impl FnMut(&[T]) -> Result<(), LoadError>,
@@ -114,7 +189,7 @@ pub(super) fn read_rows_with<R: Read, T: Pod>(
 }
 
 /// Reads a section of rows of `T`.
-pub(super) fn read_rows<R: Read, T: Pod>(input: &mut R, name: &'static str) -> Result<Vec<T>, LoadError> {
+pub(super) fn read_rows<R: Read + ?Sized, T: Pod>(input: &mut R, name: &'static str) -> Result<Vec<T>, LoadError> {
     let mut all = Vec::new();
     read_rows_with(input, name, |rows| {
         all.extend_from_slice(rows);
@@ -124,7 +199,7 @@ pub(super) fn read_rows<R: Read, T: Pod>(input: &mut R, name: &'static str) -> R
 }
 
 /// Reads a section of exactly one row.
-pub(super) fn read_row<R: Read, T: Pod>(input: &mut R, name: &'static str) -> Result<T, LoadError> {
+pub(super) fn read_row<R: Read + ?Sized, T: Pod>(input: &mut R, name: &'static str) -> Result<T, LoadError> {
     if begin(input, name)? != size_of::<T>() {
         return Err(damaged(name, "its length"));
     }

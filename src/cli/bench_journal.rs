@@ -75,7 +75,7 @@ pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
         },
         "load": {"record_bytes": RECORD_BYTES, "seconds": args.seconds, "offered_per_second": args.rate, "flood_mib": args.flood_mib},
         "latency_us": measured.paced.latency_us,
-        "journal": {"paced": measured.paced, "prepared": measured.prepared, "sustained": measured.sustained},
+        "journal": {"paced": measured.paced, "paced_reusing": measured.paced_reusing, "prepared": measured.prepared, "sustained": measured.sustained},
         "limit": measured.limit,
         "ratio": measured.ratio,
     });
@@ -107,6 +107,24 @@ fn text(report: &JournalReport) -> String {
         );
     }
     line("the same, second by second", each_second(paced));
+    line(
+        "not running: the appending thread",
+        format!(
+            "{} times over 100 µs, {:.1} ms in all, {:.1} ms the longest",
+            paced.stalls.count, paced.stalls.total_ms, paced.stalls.longest_ms
+        ),
+    );
+    if let Some(latency) = &report.paced_reusing.latency_us {
+        line(
+            "append to durable, segments used again",
+            format!(
+                "p50 {:.0} µs, p99 {:.0} µs; {}",
+                latency.p50,
+                latency.p99,
+                each_second(&report.paced_reusing)
+            ),
+        );
+    }
     let limit = &report.limit;
     line("bare durable write of 4096 bytes", bare(&limit.durable_write));
     line(
@@ -118,6 +136,9 @@ fn text(report: &JournalReport) -> String {
             "latency by that write's (1.5 is the ideal)",
             format!("p50 {p50:.2}, p99 {p99:.2}"),
         );
+    }
+    if let (Some(p50), Some(p99)) = (report.ratio.reusing_latency_p50, report.ratio.reusing_latency_p99) {
+        line("the same, segments used again", format!("p50 {p50:.2}, p99 {p99:.2}"));
     }
     line("a durable write of the paced run", a_sync(paced));
     line("into prepared segments", throughput(&report.prepared));

@@ -17,7 +17,7 @@ use super::journal_event::{event_json, original_of, payment_of};
 use super::journal_report::{Progress, replay, stat, verify};
 use super::{CliError, Verdict};
 use crate::domain::PaymentId;
-use crate::journal::{JournalError, JournalFiles, Record};
+use crate::journal::{JournalError, JournalFiles, Record, RecordBatch, Walk};
 use crate::wire::RecordKind;
 
 /// How often `tail --follow` looks for more.
@@ -83,7 +83,8 @@ enum ReadCommand {
         /// The last event [default: the journal's last]
         #[arg(long, value_name = "EVENT")]
         to: Option<u64>,
-        /// Only events of this kind: genesis, participant, request, reply, not_sent, tick, restart or window
+        /// Only events of this kind: genesis, participant, request, reply, not_sent, tick, restart, window,
+        /// finding or day_sealed
         #[arg(long, value_name = "KIND", value_parser = event_kind)]
         kind: Option<RecordKind>,
         /// Only events about this payment, requests to refund it among them: date-originator-lane-serial
@@ -172,21 +173,24 @@ fn dump(
     let files = JournalFiles::open(journal).map_err(failed)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut progress = Progress::new();
-    for record in files.records() {
+    let mut walk = files.walk_near(*events.start());
+    let mut batch = RecordBatch::new();
+    loop {
+        let filled = batch.fill(&mut walk, *events.end());
+        for record in batch.iter() {
+            if record.number % 1_000_000 == 0 {
+                progress.tell(|| format!("read to event {}", record.number));
+            }
+            if events.contains(&record.number) && wanted(&record) {
+                line(&mut out, &event_json(&record).to_string())?;
+            }
+        }
         // What was read before damage is shown before the damage is told.
-        let record = record.or_else(|damage| flushed(&mut out).and(Err(failed(damage))))?;
-        if record.number > *events.end() {
-            break;
-        }
-        if record.number % 1_000_000 == 0 {
-            progress.tell(|| format!("read to event {}", record.number));
-        }
-        if events.contains(&record.number) && wanted(&record) {
-            line(&mut out, &event_json(&record).to_string())?;
+        let more = filled.or_else(|damage| flushed(&mut out).and(Err(failed(damage))))?;
+        if !more {
+            return flushed(&mut out).map(|()| Verdict::Well);
         }
     }
-    flushed(&mut out)?;
-    Ok(Verdict::Well)
 }
 
 fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError> {
@@ -195,58 +199,60 @@ fn tail(journal: &Path, count: usize, follow: bool) -> Result<Verdict, CliError>
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)).map_err(failed)?;
     }
     let mut files = JournalFiles::open(journal).map_err(failed)?;
+    let mut batch = RecordBatch::new();
+    let mut walk = files.walk_near(u64::MAX);
+    while batch.fill(&mut walk, u64::MAX).map_err(failed)? {}
+    let last = walk.next_event() - 1;
+    let first = walk.next_event().saturating_sub(count as u64);
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut last = VecDeque::with_capacity(count.min(4096));
-    // Each with the position behind it: none below the watermark can be taken back.
-    let mut pending: VecDeque<(u64, String)> = VecDeque::new();
-    let mut progress = Progress::new();
-    let mut walk = files.walk();
-    for walked in walk.by_ref() {
-        let record = walked.map_err(failed)?.record;
-        if record.number % 1_000_000 == 0 {
-            progress.tell(|| format!("read to event {}", record.number));
-        }
-        if record.kind.is_event() {
-            last.push_back(record);
-            if last.len() > count {
-                last.pop_front();
-            }
-        }
+    let mut lines = Lines::default();
+    let mut walk = files.walk_near(first);
+    while lines.read(&mut walk, &mut batch, first..=last)? {
+        // What is not followed may as well be a write that a start will cut.
+        let watermark = if follow { walk.end().watermark() } else { u64::MAX };
+        lines.print(watermark, &mut out)?;
     }
-    let mut end = walk.end();
-    pending.extend(shown_if_kept(&files, &last).map_err(failed)?);
     if !follow {
-        for (_, text) in &pending {
-            line(&mut out, text)?;
-        }
-        flushed(&mut out)?;
+        lines.print(u64::MAX, &mut out)?;
         return Ok(Verdict::Well);
     }
+    let mut end = walk.end();
     while !stop.load(Ordering::Relaxed) {
-        let durable = pending.partition_point(|(behind, _)| *behind <= end.watermark());
-        for (_, text) in pending.drain(..durable) {
-            line(&mut out, &text)?;
-        }
-        flushed(&mut out)?;
+        lines.print(end.watermark(), &mut out)?;
         std::thread::sleep(FOLLOW_EVERY);
         files.map_new_segments().map_err(failed)?;
         let mut walk = files.walk_from(end);
-        for walked in walk.by_ref() {
-            let record = walked.map_err(failed)?.record;
-            if record.kind.is_event() {
-                pending.push_back(shown(&record));
-            }
-        }
+        while lines.read(&mut walk, &mut batch, first..=u64::MAX)? {}
         end = walk.end();
     }
     Ok(Verdict::Well)
 }
 
-/// What is shown of records that were read a while ago, unless the switch has used the segment of one of them again since.
-fn shown_if_kept(files: &JournalFiles, records: &VecDeque<Record<'_>>) -> Result<Vec<(u64, String)>, JournalError> {
-    let texts = records.iter().map(shown).collect();
-    records.front().map_or(Ok(()), |first| files.check_kept(first))?;
-    Ok(texts)
+/// What is to be printed, each with the position behind it: none below the watermark can be taken back.
+#[derive(Default)]
+struct Lines(VecDeque<(u64, String)>);
+
+impl Lines {
+    /// Takes a batch of these events; false when there are no more for now.
+    fn read(
+        &mut self,
+        walk: &mut Walk<'_>,
+        batch: &mut RecordBatch,
+        events: std::ops::RangeInclusive<u64>,
+    ) -> Result<bool, CliError> {
+        let more = batch.fill(walk, *events.end()).map_err(failed)?;
+        let wanted = batch.iter().filter(|record| events.contains(&record.number));
+        self.0.extend(wanted.map(|record| shown(&record)));
+        Ok(more)
+    }
+
+    fn print(&mut self, watermark: u64, out: &mut impl Write) -> Result<(), CliError> {
+        let durable = self.0.partition_point(|(behind, _)| *behind <= watermark);
+        for (_, text) in self.0.drain(..durable) {
+            line(out, &text)?;
+        }
+        flushed(out)
+    }
 }
 
 fn shown(record: &Record<'_>) -> (u64, String) {
@@ -302,22 +308,4 @@ pub(super) const fn is_finding(error: &JournalError) -> bool {
         error,
         JournalError::Damaged { .. } | JournalError::SegmentForeign { .. } | JournalError::SegmentMissing { .. }
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::tests::journal_of_ticks;
-
-    #[test]
-    fn the_last_events_are_not_shown_from_a_segment_that_is_gone_since_they_were_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let _journal = journal_of_ticks(directory.path(), 3);
-        let files = JournalFiles::open(directory.path()).unwrap();
-        let last: VecDeque<_> = files.records().map(Result::unwrap).collect();
-        assert_eq!(shown_if_kept(&files, &last).unwrap().len(), 3);
-        std::fs::remove_file(directory.path().join("000000000000.seg")).unwrap();
-        let refused = shown_if_kept(&files, &last);
-        assert!(matches!(refused, Err(JournalError::NotKept { .. })), "{refused:?}");
-    }
 }

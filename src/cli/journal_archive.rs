@@ -278,6 +278,7 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<Verdict, CliError> {
         "segments": restored.segments,
         "events": restored.events,
         "chain_breaks_at_segment": restored.chain_breaks_at,
+        "kept_within_the_bound_only": restored.before_a_switchs,
         "seconds": started.elapsed().as_secs_f64(),
     });
     let mut text = format!(
@@ -287,6 +288,12 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<Verdict, CliError> {
         restored.events,
         journal.display()
     );
+    if restored.before_a_switchs {
+        text.push_str(
+            "the switch keeps them while its journal stays within journal_keep_mib; over that it lets them go again, the oldest \
+             first (the archive has them): restore to another place what is to stay\n",
+        );
+    }
     if let Some(segment) = restored.chain_breaks_at {
         text.push_str(&format!(
             "the chain was begun anew at segment {segment}: from there on it does not go on from what lies before\n"

@@ -4,7 +4,7 @@ use blake3::Hash;
 use serde_json::{Value, json};
 
 use crate::domain::WindowId;
-use crate::journal::{Chain, ChainFailure, ChainVerdict, WindowMark};
+use crate::journal::{Chain, ChainFailure, ChainStart, ChainVerdict, WindowMark};
 
 /// A chain in text and JSON, and what is wrong with it.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub(super) fn chain_told(
         }
     };
     told.text.push_str(&format!(
-        "chain            up to journal position {}, {} checkpoints; its value is {}\n",
+        "chain            from journal position {} up to {}, {} checkpoints; its value is {}\n",
+        chain.start().position,
         chain.end(),
         chain.checkpoints(),
         chain.value()
@@ -66,9 +67,14 @@ pub(super) fn chain_told(
             ));
         }
     }
+    // Behind a lost disk, or a chain that is not up to date, the journal itself says how the chain goes on.
+    let mut further = chain;
+    for &entry in verdict.iter().flat_map(|verdict| &verdict.behind) {
+        further.push(entry);
+    }
     let mut answers = Vec::new();
     for value in asked {
-        let (answer, text) = answer(&chain, verdict, value);
+        let (answer, text) = answer(&further, verdict, value);
         answers.push(answer);
         match text {
             Ok(text) => told.text.push_str(&text),
@@ -82,8 +88,19 @@ pub(super) fn chain_told(
 fn answer(chain: &Chain, verdict: Option<&ChainVerdict>, value: &Hash) -> (Value, Result<String, String>) {
     let Some(link) = chain.find(value) else {
         let json = json!({"value": value.to_string(), "found": false});
-        let fault =
-            format!("checkpoint {value} is nowhere in the chain: this journal does not hold the history it stood for");
+        let fault = match chain.start() {
+            ChainStart {
+                position,
+                before: Some(_),
+                ..
+            } => format!(
+                "checkpoint {value} is not in the chain from journal position {position} on, and what lies before is in the \
+                 archive: ask again with --archive"
+            ),
+            _ => format!(
+                "checkpoint {value} is nowhere in the chain: this journal does not hold the history it stood for"
+            ),
+        };
         return (json, Err(fault));
     };
     let to = link.entry.to;

@@ -1,7 +1,8 @@
 //! What the follower tells about itself.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -36,6 +37,13 @@ pub struct FollowerCounters {
     pub register_files: AtomicU64,
     /// Their bytes.
     pub register_bytes: AtomicU64,
+    /// True while a snapshot is being written.
+    pub snapshot_underway: AtomicBool,
+    /// The longest time that one duty cycle of the live clearing stage took, while no snapshot was being written and while
+    /// one was, nanoseconds.
+    pub clearing_longest_ns: [AtomicU64; 2],
+    /// The longest time that a mark of the live engine's state took, nanoseconds.
+    pub mark_longest_ns: AtomicU64,
     /// What it can't do at the moment, or ever again, in words.
     pub trouble: Mutex<Option<String>>,
 }
@@ -51,6 +59,12 @@ impl FollowerCounters {
 
     pub(super) fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = trouble;
+    }
+
+    /// Notes how long a duty cycle of the live clearing stage took; `in_snapshot` says whether a snapshot was being written
+    /// when it began.
+    pub fn clearing_took(&self, time: Duration, in_snapshot: bool) {
+        self.clearing_longest_ns[usize::from(in_snapshot)].fetch_max(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// What keeps it from its work, in words.
@@ -85,6 +99,11 @@ impl FollowerCounters {
             "newest_snapshot": snapshot,
             "journal_needed_from": read(&self.needed_from),
             "register": { "files": read(&self.register_files), "bytes": read(&self.register_bytes) },
+            "longest_clearing_cycle_us": {
+                "while_a_snapshot_is_written": read(&self.clearing_longest_ns[1]) / 1_000,
+                "else": read(&self.clearing_longest_ns[0]) / 1_000,
+            },
+            "longest_mark_us": read(&self.mark_longest_ns) / 1_000,
             "trouble": self.trouble(),
         })
     }

@@ -1,5 +1,6 @@
 //! What the follower writes beside the register's runs: snapshots, what retention may know, sealed days.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::agent::{Follower, Ledger, OF_SNAPSHOTS, PAUSE_NS};
@@ -27,7 +28,9 @@ impl Follower {
         if now < self.snapshot_after || !self.ledger.as_ref().is_some_and(due) {
             return Ok(0);
         }
-        match self.take_snapshot(now) {
+        let taken = self.take_snapshot(now);
+        self.parts.counters.snapshot_underway.store(false, Ordering::Relaxed);
+        match taken {
             Ok(()) => self.has_passed(OF_SNAPSHOTS),
             // Only the snapshot is put off: what waits for look-ups does not wait for room on the disk.
             Err(trouble) if trouble.passes() => {
@@ -43,6 +46,7 @@ impl Follower {
     pub(super) fn take_snapshot(&mut self, now: UtcNanos) -> Result<(), Trouble> {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         let started = Instant::now();
+        self.parts.counters.snapshot_underway.store(true, Ordering::Relaxed);
         let position = ledger.reader.position();
         #[cfg(test)]
         let flushes = !fault::gets_wrong(fault::Fault::SnapshotWithoutFlush);

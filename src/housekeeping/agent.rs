@@ -12,13 +12,15 @@ use super::status::LedgerView;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock};
 use crate::config::WindowSettings;
 use crate::domain::{Currency, SECOND, UtcNanos, WindowId, WindowState};
-use crate::journal::{JournalError, Positions, Preparer};
+use crate::journal::{JournalError, Positions, Preparation, Preparer};
 use crate::wire::{Intake, WindowAction, WindowEvent};
 
 /// How often the thread looks for work when nobody asks.
 const ROUND: Duration = Duration::from_millis(100);
 /// After a full disk it tries again this much later.
 const NO_SPACE_PAUSE_NS: u64 = SECOND;
+/// While a segment is made, it is looked this often whether the next piece of it may be written.
+const PIECE_PAUSE: Duration = Duration::from_millis(2);
 /// A close that clearing has not shown by then changed nothing: the day has no window number left.
 const CLOSING_NS_MAX: u64 = 2 * SECOND;
 /// Intake stops while less than this is prepared, as a share of a segment.
@@ -71,6 +73,8 @@ pub struct Housekeeping {
     /// Window events that found the sequencer's ring full.
     deferred: VecDeque<WindowEvent>,
     prepare_next: UtcNanos,
+    /// A segment is being made, piece by piece.
+    preparing: bool,
     no_space_told: bool,
     ready: bool,
 }
@@ -87,6 +91,7 @@ impl Housekeeping {
             asked: None,
             deferred: VecDeque::new(),
             prepare_next: now,
+            preparing: false,
             no_space_told: false,
             ready: false,
             parts,
@@ -110,15 +115,17 @@ impl Housekeeping {
         if now < self.prepare_next {
             return 0;
         }
-        match self.parts.preparer.prepare() {
-            Ok(did) => {
-                if did && std::mem::take(&mut self.no_space_told) {
+        let prepared = self.parts.preparer.prepare_piece(now);
+        self.preparing = matches!(prepared, Ok(Preparation::Waiting | Preparation::Piece));
+        match prepared {
+            Ok(preparation) => {
+                if preparation == Preparation::Ready && std::mem::take(&mut self.no_space_told) {
                     tracing::info!("the journal has room again: payments are taken");
                 }
                 if self.parts.gate.state() == IntakeState::NoSpace && self.room_is_enough() {
                     self.parts.gate.open();
                 }
-                usize::from(did)
+                usize::from(matches!(preparation, Preparation::Piece | Preparation::Ready))
             }
             Err(error) => {
                 self.prepare_next = now.plus(NO_SPACE_PAUSE_NS);
@@ -263,10 +270,11 @@ impl Agent for Housekeeping {
 
     fn park_limit(&mut self) -> Option<Duration> {
         let waits = self.asked.is_some() || self.settle_pending || !self.deferred.is_empty();
-        Some(match (self.ready, waits) {
+        let limit = match (self.ready, waits) {
             (true, false) => ROUND,
             (true, true) => RETRY_PAUSE,
             (false, _) => Duration::from_millis(2),
-        })
+        };
+        Some(if self.preparing { limit.min(PIECE_PAUSE) } else { limit })
     }
 }

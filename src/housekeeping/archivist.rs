@@ -62,6 +62,8 @@ pub struct ArchivistReport {
     pub archived_to: u64,
     /// Segments archived in this run, their bytes, and what those were compressed to.
     pub archived: (u64, u64, u64),
+    /// What the archive's files take on disk, bytes. Nothing bounds it.
+    pub archive_bytes: u64,
     /// Segments retired in this run.
     pub retired: u64,
     /// What the journal's segments take on disk, bytes.
@@ -111,10 +113,12 @@ impl ArchivistView {
             "segments_archived": segments,
             "bytes_archived": plain_bytes,
             "bytes_compressed": compressed_bytes,
+            "archive_bytes": report.archive_bytes,
             "segments_retired": report.retired,
             "journal_bytes": report.journal_bytes,
             "journal_keep_bytes": report.keep_bytes,
             "held_by": report.held_by.map(Holder::reason),
+            "held_by_code": report.held_by.map(Holder::code),
             "fault": report.archive_fault,
         })
     }
@@ -231,6 +235,9 @@ impl Archivist {
             return 0;
         }
         let Chaining::Open(writer) = &mut self.chaining else {
+            if !matches!(self.archiving, Archiving::Off) {
+                self.parts.tell_held_by(Holder::Chain);
+            }
             return 0;
         };
         let (next, outcome) = match std::mem::replace(&mut self.archiving, Archiving::NotYet) {
@@ -253,6 +260,8 @@ impl Archivist {
                 tracing::error!("the journal is not archived: {text}; nothing is removed meanwhile");
                 report.archive_fault = Some(text);
             }
+            drop(report);
+            self.parts.tell_held_by(Holder::Archive);
             self.archive_refused_until = Some(Instant::now() + REFUSED_PAUSE);
             0
         })
@@ -276,7 +285,39 @@ fn report_chain(view: &ArchivistView, writer: &ChainWriter) {
     report.chain_fault = None;
 }
 
+impl ArchivistReport {
+    /// Says who keeps the bound from being kept, once.
+    fn tell_held_by(&mut self, held_by: Option<Holder>, keep_bytes: u64) {
+        if self.held_by == held_by {
+            return;
+        }
+        self.held_by = held_by;
+        match held_by {
+            Some(holder) => tracing::warn!(
+                held_by = holder.code(),
+                "the journal takes {} MiB on disk and may keep {} MiB: {}; it grows on, and payments are taken, until the disk \
+                 is full",
+                self.journal_bytes >> 20,
+                keep_bytes >> 20,
+                holder.reason()
+            ),
+            None => tracing::info!("the journal is within its bound of {} MiB again", keep_bytes >> 20),
+        }
+    }
+}
+
 impl ArchivistParts {
+    /// Nothing can be retired now, on account of `holder`: says so if the journal has grown past its bound.
+    fn tell_held_by(&self, holder: Holder) {
+        let (Some(keep_bytes), Ok(segments)) = (self.settings.keep_bytes(), SealedSegments::of(&self.journal)) else {
+            return;
+        };
+        let mut report = self.view.lock();
+        report.journal_bytes = segments.count() * segments.segment_bytes();
+        let held_by = (report.journal_bytes > keep_bytes).then_some(holder);
+        report.tell_held_by(held_by, keep_bytes);
+    }
+
     /// Does the next piece of work; says what is to be done then, and whether something was done.
     fn archive(&self, now: Archiving, writer: &mut ChainWriter) -> Result<(Archiving, usize), ArchiveError> {
         match now {
@@ -286,6 +327,14 @@ impl ArchivistParts {
                 };
                 let start = writer.chain().start();
                 let archive = Archive::open_to_add(directory, start.journal_id, start.segment_bytes)?;
+                let bytes = archive.file_bytes()?;
+                self.view.lock().archive_bytes = bytes;
+                tracing::info!(
+                    "the archive in {} holds {} segments in {} MiB and is never trimmed: see that there is room for it",
+                    directory.display(),
+                    archive.segments().len(),
+                    bytes >> 20
+                );
                 if let Some(last) = archive.segments().last() {
                     let archived_to = (last + 1) * start.segment_bytes;
                     writer.forget_before(archived_to);
@@ -305,6 +354,7 @@ impl ArchivistParts {
                 report.archived.0 += 1;
                 report.archived.1 += manifest.segment_bytes;
                 report.archived.2 += manifest.compressed_bytes;
+                report.archive_bytes += manifest.compressed_bytes;
                 drop(report);
                 Ok((Archiving::Idle(archive), 1))
             }
@@ -323,7 +373,7 @@ impl ArchivistParts {
     }
 
     /// The next segment to archive, if one is sealed and chained; else the next to retire.
-    fn begin(&self, mut archive: Archive, writer: &ChainWriter) -> Result<(Archiving, usize), ArchiveError> {
+    fn begin(&self, mut archive: Archive, writer: &mut ChainWriter) -> Result<(Archiving, usize), ArchiveError> {
         let segments = SealedSegments::of(&self.journal)?;
         let segment_bytes = segments.segment_bytes();
         let next = archive.segments().last().map_or(segments.oldest(), |last| last + 1);
@@ -333,6 +383,13 @@ impl ArchivistParts {
                 segment: next,
                 reason: "the archive ends before it, and the journal begins behind it",
             });
+        }
+        let oldest_at = segments.oldest() * segment_bytes;
+        if let Some(gone) = segments.oldest().checked_sub(1)
+            && writer.is_mostly_before(oldest_at)
+            && archive.segments().contains(&gone)
+        {
+            writer.begin_anew(oldest_at, archive.manifest(gone)?.chain_after())?;
         }
         let chained_to = writer.chain().end();
         if chained_to >= (next + 1) * segment_bytes {
@@ -360,18 +417,7 @@ impl ArchivistParts {
             self.floors.set_register(follower.needed_from.load(Ordering::Relaxed));
         }
         let retirement = holdings.retire(&self.floors, keep_bytes);
-        if report.held_by != retirement.held_by {
-            report.held_by = retirement.held_by;
-            match retirement.held_by {
-                Some(holder) => tracing::warn!(
-                    "the journal takes {} MiB on disk and may keep {} MiB: {}; it grows on until the disk is full",
-                    report.journal_bytes >> 20,
-                    keep_bytes >> 20,
-                    holder.reason()
-                ),
-                None => tracing::info!("the journal is within its bound of {} MiB again", keep_bytes >> 20),
-            }
-        }
+        report.tell_held_by(retirement.held_by, keep_bytes);
         drop(report);
         let retained_from = self.positions.retained_from();
         let next = (retained_from / segment_bytes).max(holdings.oldest);

@@ -36,6 +36,18 @@ pub enum Holder {
 }
 
 impl Holder {
+    /// The same for machines.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+            Self::Chain => "chain",
+            Self::Snapshots => "snapshots",
+            Self::Register => "register",
+            Self::LiveTail => "live_tail",
+        }
+    }
+
     /// What to tell operators.
     #[must_use]
     pub const fn reason(self) -> &'static str {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::chain::ChainFailure;
+use super::chain_error::ChainFailure;
 use super::error::JournalError;
 
 /// What can go wrong with an archive.

@@ -1,10 +1,11 @@
 //! A journal held against its chain.
 
-use super::chain::{Chain, ChainError, ChainLink};
+use super::chain::{Chain, ChainLink};
+use super::chain_error::ChainError;
 use super::digest::{ChainEntry, SegmentDigest};
+use super::directory::segment_path;
 use super::files::JournalFiles;
 use super::scan::Scan;
-use super::segment::segment_path;
 
 /// What holding the journal against its chain came to.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct ChainVerdict {
     pub checkpoints: u64,
     /// What is wrong.
     pub fault: Option<ChainError>,
+    /// What the journal makes behind the chain's end; nothing at a fault or damage.
+    pub behind: Vec<ChainEntry>,
 }
 
 impl JournalFiles {
@@ -58,6 +61,7 @@ impl JournalFiles {
             fault: foreign.then(|| ChainError::Foreign {
                 file: self.directory().join("chain"),
             }),
+            behind: Vec::new(),
         };
         if foreign {
             return verdict;
@@ -87,6 +91,9 @@ impl JournalFiles {
                 self.rewritten(all, at, &found[(at - from).min(found.len())..])
             });
             break;
+        }
+        if verdict.fault.is_none() && !damage {
+            verdict.behind = found.get(all.len() - from..).unwrap_or_default().to_vec();
         }
         verdict
     }

@@ -9,12 +9,16 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::chain::{Chain, ChainError, ChainFailure, ChainFile, ChainLink, ChainStart};
+use blake3::Hash;
+
+use super::chain::{Chain, ChainLink, ChainStart};
+use super::chain_error::{ChainError, ChainFailure};
+use super::chain_file::ChainFile;
 use super::digest::SegmentDigest;
+use super::directory::{list, segment_path};
 use super::error::JournalError;
 use super::files::header_of;
 use super::layout::{BLOCK_BYTES, Geometry};
-use super::segment::{list, segment_path};
 use crate::memory::MappedMemory;
 
 /// What is read at a time.
@@ -81,6 +85,24 @@ impl ChainWriter {
             .geometry
             .segment_start(self.geometry.segment_of(self.digest.position()));
         self.chain.forget_before(position.min(active));
+    }
+
+    /// True when it is worth while to begin the chain's file anew at `position`, where the journal's oldest segment begins:
+    /// more than half of what the file is about lies before.
+    #[must_use]
+    pub fn is_mostly_before(&self, position: u64) -> bool {
+        self.file.is_mostly_before(position, self.chain.end())
+    }
+
+    /// Begins the chain's file anew at `position`, where a segment begins; `before` is the value that the archive has for
+    /// the chain there. False, and nothing is changed, where the file has another.
+    ///
+    /// # Errors
+    /// The file is not what was written, or can't be read or written.
+    pub fn begin_anew(&mut self, position: u64, before: Hash) -> Result<bool, ChainFailure> {
+        let begun = self.file.begin_anew(position, before)?;
+        self.unflushed &= !begun;
+        Ok(begun)
     }
 
     /// Takes the journal's next piece, if it is durable. True if there was one.

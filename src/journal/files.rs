@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
 
+use super::batch::copy_record;
+use super::directory::{list, segment_path};
 use super::error::JournalError;
-use super::layout::{Geometry, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
+use super::layout::{Geometry, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
 use super::options::{JournalOptions, JournalStart};
 use super::scan::{Remains, Scan};
-use super::segment::{list, segment_path};
 use super::tail::Record;
 use crate::domain::UtcNanos;
+use crate::wire::RecordKind;
 
 /// The segments of a journal, mapped. Older ones may have been archived and removed: then it begins with a later one.
 #[derive(Debug)]
@@ -45,10 +47,25 @@ impl JournalFiles {
         if !directory.is_dir() {
             return Err(absent());
         }
-        let numbers = list(directory)?;
+        let mut numbers = list(directory)?;
         if numbers.is_empty() {
             return Err(absent());
         }
+        loop {
+            let refused = match Self::map_all(directory, numbers.clone()) {
+                Ok(files) => return Ok(files),
+                Err(refused) => refused,
+            };
+            // A running switch lets go of the first ones, perhaps between the two looks.
+            let now = list(directory)?;
+            if now.start <= numbers.start {
+                return Err(refused);
+            }
+            numbers = now;
+        }
+    }
+
+    fn map_all(directory: &Path, numbers: Range<u64>) -> Result<Self, JournalError> {
         let header = header_of(directory, numbers.start)?;
         let mut files = Self {
             directory: directory.to_owned(),
@@ -102,6 +119,16 @@ impl JournalFiles {
     /// # Errors
     /// [`JournalError::NotKept`]: it lies before the first segment that is there.
     pub fn records_from(&self, start: &JournalStart) -> Result<Records<'_>, JournalError> {
+        Ok(Records {
+            walk: self.walk_at(start)?,
+        })
+    }
+
+    /// As [`JournalFiles::records_from`], with the Group and Pad records between the events.
+    ///
+    /// # Errors
+    /// [`JournalError::NotKept`]: it lies before the first segment that is there.
+    pub fn walk_at(&self, start: &JournalStart) -> Result<Walk<'_>, JournalError> {
         if self.geometry.segment_of(start.position) < self.first {
             return Err(JournalError::NotKept {
                 directory: self.directory.clone(),
@@ -110,9 +137,7 @@ impl JournalFiles {
             });
         }
         let scan = Scan::starting_at(self.geometry, Seed::new(self.journal_id), start);
-        Ok(Records {
-            walk: self.walk_from(WalkEnd(scan)),
-        })
+        Ok(self.walk_from(WalkEnd(scan)))
     }
 
     /// As [`JournalFiles::records`], with the Group and Pad records between the events.
@@ -123,6 +148,49 @@ impl JournalFiles {
             scan: self.new_scan(),
             ended: false,
         }
+    }
+
+    /// A walk that comes to event `number`, from not long before it: from the beginning of the last segment that begins
+    /// at or before it and that all before is proved to have been durable by. What lies before is not looked at.
+    #[must_use]
+    pub fn walk_near(&self, number: u64) -> Walk<'_> {
+        // Segments that hold records come before those that don't; damage may hide some, and leads further back.
+        let numbers = self.segment_numbers();
+        let (mut begins_before, mut end) = (numbers.start, numbers.end);
+        while end - begins_before > 1 {
+            let middle = begins_before + (end - begins_before) / 2;
+            if self.first_number(middle).is_some_and(|first| first <= number) {
+                begins_before = middle;
+            } else {
+                end = middle;
+            }
+        }
+        let proved = (numbers.start + 1..=begins_before)
+            .rev()
+            .find_map(|segment| self.proved_scan(segment));
+        proved.map_or_else(|| self.walk(), |scan| self.walk_from(WalkEnd(scan)))
+    }
+
+    /// The number of the first record in segment `number`: the event's, or the next event's. None if there is none.
+    fn first_number(&self, number: u64) -> Option<u64> {
+        let segment = self.segment(number)?;
+        let mut scan = Scan::of_segment(self.geometry, Seed::new(self.journal_id), number, segment);
+        scan.step(segment).ok().map(|(_, header, _)| header.number)
+    }
+
+    /// A scan that stands at the first record of segment `number`, if a Group record in it states all before as durable:
+    /// else what is there may be left from a write of which the beginning is lost.
+    fn proved_scan(&self, number: u64) -> Option<Scan> {
+        let segment = self.segment(number)?;
+        let begin = Scan::of_segment(self.geometry, Seed::new(self.journal_id), number, segment);
+        let mut scan = begin.clone();
+        while scan.watermark < self.geometry.segment_start(number) {
+            if self.geometry.segment_of(scan.position) != number {
+                return None;
+            }
+            scan.step(segment).ok()?;
+        }
+        Some(begin)
     }
 
     /// Goes on where a walk through an earlier look at this journal, [`Walk::end`], had come to: what a running switch has
@@ -201,8 +269,8 @@ impl JournalFiles {
             .ino();
         // SAFETY: nobody makes a segment's file shorter, whatever its name has become: it is written in place or unlinked,
         // so that the pages stay. Its bytes change while a running switch writes records, which do not pass their CRC or
-        // do and are looked at again, and when it uses the file as a later segment: who relies on a record that was read
-        // a while ago asks `check_kept` first.
+        // do and are looked at again, and when it uses the file as a later segment: who relies on more than a look beside
+        // a running switch has them copied before they are checked (`RecordBatch`).
         let segment = unsafe { Mmap::map(&file) }.map_err(JournalError::system(&path, "map the segment"))?;
         let header = SegmentHeader::parse(&segment).map_err(foreign)?;
         if header.journal_id != self.journal_id || header.number != number {
@@ -220,15 +288,6 @@ impl JournalFiles {
         // Only advice: reading ahead is lost where it is refused.
         let _refused = segment.advise(Advice::Sequential);
         Ok(MappedSegment { bytes: segment, inode })
-    }
-
-    /// Whether `record`, read from these files a while ago, still is what was read. A running switch uses the oldest
-    /// segments again first: of several records it is enough to ask for the first.
-    ///
-    /// # Errors
-    /// [`JournalError::NotKept`]: its segment was removed or used again; its bytes may be anything by now.
-    pub fn check_kept(&self, record: &Record<'_>) -> Result<(), JournalError> {
-        self.gone(self.geometry.segment_of(record.position)).map_or(Ok(()), Err)
     }
 
     /// The error that the running switch has removed segment `number` or used it again since it was mapped, if it has.
@@ -338,6 +397,57 @@ impl Walk<'_> {
     pub const fn position(&self) -> u64 {
         self.scan.position
     }
+
+    /// The number that the next event must have.
+    #[must_use]
+    pub const fn next_event(&self) -> u64 {
+        self.scan.next_event
+    }
+
+    /// Copies the next record to the beginning of `out`, which has room for any, and checks the copy. Returns its kind and
+    /// header, and where it lies in the journal; otherwise as [`Walk::next`].
+    #[inline]
+    pub(super) fn copy_next(
+        &mut self,
+        out: &mut [u8],
+    ) -> Option<Result<(RecordKind, RecordHeader, u64), JournalError>> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            let at = self.scan.position;
+            let Some(segment) = self.files.segment(self.files.geometry.segment_of(at)) else {
+                self.ended = true;
+                return None;
+            };
+            let length = copy_record(segment, self.files.geometry.offset(at) as usize, out);
+            match self.scan.step_at(&out[..length], 0) {
+                Ok((kind, header, _)) => return Some(Ok((kind, header, at))),
+                Err(reason) => match self.ended_by(reason)? {
+                    Ok(()) => {}
+                    Err(error) => return Some(Err(error)),
+                },
+            }
+        }
+    }
+
+    /// What a bad record at the scan's position means: `None`, the journal ends there; an error, it was lost; else it is
+    /// there now.
+    #[cold]
+    fn ended_by(&mut self, reason: &'static str) -> Option<Result<(), JournalError>> {
+        self.ended = true;
+        let number = self.files.geometry.segment_of(self.scan.position);
+        if let Some(gone) = self.files.gone(number) {
+            return Some(Err(gone));
+        }
+        let damage = self.files.damage(&self.scan, reason)?;
+        // A running switch may have written the record, and the Group record behind it, between the two looks.
+        if self.scan.clone().step(self.files.segment(number)?).is_ok() {
+            self.ended = false;
+            return Some(Ok(()));
+        }
+        Some(Err(damage))
+    }
 }
 
 impl<'a> Iterator for Walk<'a> {
@@ -367,19 +477,9 @@ impl<'a> Iterator for Walk<'a> {
                     epoch: header.epoch,
                 }))
             }
-            Err(reason) => {
-                self.ended = true;
-                if let Some(gone) = self.files.gone(self.files.geometry.segment_of(at)) {
-                    return Some(Err(gone));
-                }
-                let damage = self.files.damage(&self.scan, reason)?;
-                // A running switch may have written the record, and the Group record behind it, between the two looks.
-                if self.scan.clone().step(segment).is_ok() {
-                    self.ended = false;
-                    return self.next();
-                }
-                Some(Err(damage))
-            }
+            Err(reason) => self
+                .ended_by(reason)?
+                .map_or_else(|error| Some(Err(error)), |()| self.next()),
         }
     }
 }

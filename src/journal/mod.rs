@@ -19,12 +19,18 @@
 
 mod appender;
 mod archive;
+mod archive_adding;
+mod archive_checking;
 mod archive_error;
+mod batch;
 mod chain;
 mod chain_check;
+mod chain_error;
+mod chain_file;
 mod chain_writer;
 mod checksum;
 mod digest;
+mod directory;
 mod error;
 mod files;
 mod layout;
@@ -48,10 +54,14 @@ pub(crate) mod tests;
 mod verify;
 
 pub use appender::Appender;
-pub use archive::{Adding, Archive, ArchiveStep, Checking};
+pub use archive::Archive;
+pub use archive_adding::{Adding, ArchiveStep};
+pub use archive_checking::Checking;
 pub use archive_error::ArchiveError;
-pub use chain::{Chain, ChainError, ChainFailure, ChainLink, ChainStart};
+pub use batch::RecordBatch;
+pub use chain::{Chain, ChainLink, ChainStart};
 pub use chain_check::ChainVerdict;
+pub use chain_error::{ChainError, ChainFailure};
 pub use chain_writer::ChainWriter;
 pub use digest::{ChainEntry, SegmentFacts, WindowMark};
 pub use error::{Full, JournalError};
@@ -62,7 +72,7 @@ pub use layout::{
 pub use manifest::Manifest;
 pub use options::{JournalFacts, JournalOptions, JournalStart, Recovery, SyncMode, WriteGate};
 pub use positions::Positions;
-pub use preparer::Preparer;
+pub use preparer::{Preparation, Preparer};
 pub use reader::{JournalReader, JournalSource};
 pub use restore::Restored;
 pub use retired::SealedSegments;
@@ -73,11 +83,12 @@ pub use tail::{Record, TailReader, TailView};
 pub use verify::Verification;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use directory::DirectoryLock;
 use layout::{Geometry, Seed};
-use segment::{DirectoryLock, SegmentStore, WriteMode};
+use segment::{SegmentStore, WriteMode};
 use tail::Tail;
 
 use crate::domain::UtcNanos;
@@ -112,11 +123,36 @@ pub struct Journal {
     pub facts: JournalFacts,
 }
 
+/// A journal's directory that no other switch has, or can have as long as this is held.
+#[derive(Debug)]
+pub struct JournalClaim {
+    directory: PathBuf,
+    lock: DirectoryLock,
+}
+
+impl JournalClaim {
+    /// Claims the journal in `directory`.
+    ///
+    /// # Errors
+    /// There is none, another switch has it, or the host refuses it.
+    pub fn take(directory: &Path) -> Result<Self, JournalError> {
+        if !directory.is_dir() {
+            return Err(JournalError::Absent {
+                directory: directory.to_owned(),
+            });
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            lock: DirectoryLock::take(directory)?,
+        })
+    }
+}
+
 impl Journal {
     /// True when `directory` holds a journal.
     #[must_use]
     pub fn exists(directory: &Path) -> bool {
-        segment::any(directory)
+        directory::any(directory)
     }
 
     /// Makes a new, empty journal.
@@ -128,7 +164,7 @@ impl Journal {
         let directory = &options.directory;
         fs::create_dir_all(directory).map_err(place::refused(directory, "make the directory"))?;
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
-            segment::sync_directory(parent)?;
+            directory::sync_directory(parent)?;
         }
         let lock = DirectoryLock::take(directory)?;
         if Self::exists(directory) {
@@ -136,7 +172,7 @@ impl Journal {
                 directory: directory.clone(),
             });
         }
-        segment::remove_unfinished(directory)?;
+        directory::remove_unfinished(directory)?;
         let (mode, message) = WriteMode::choose(directory, options.sync)?;
         let mut journal_id = [0; 16];
         fill_with_chance(&mut journal_id).map_err(JournalError::system(directory, "draw the journal's id"))?;
@@ -167,15 +203,24 @@ impl Journal {
     /// nothing was changed), or the host refuses what it takes.
     pub fn open(options: JournalOptions) -> Result<Self, JournalError> {
         options.check()?;
+        let claim = JournalClaim::take(&options.directory)?;
+        Self::open_claimed(options, claim)
+    }
+
+    /// The same, for who has made sure already that no other switch has it.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    ///
+    /// # Panics
+    /// When the claim is of another directory.
+    pub fn open_claimed(options: JournalOptions, claim: JournalClaim) -> Result<Self, JournalError> {
+        options.check()?;
         let directory = &options.directory;
-        if !directory.is_dir() {
-            return Err(JournalError::Absent {
-                directory: directory.clone(),
-            });
-        }
-        let lock = DirectoryLock::take(directory)?;
+        assert_eq!(claim.directory, *directory, "a claim of another journal");
+        let lock = claim.lock;
         place::check_segments(directory)?;
-        let numbers = segment::list(directory)?;
+        let numbers = directory::list(directory)?;
         if numbers.is_empty() {
             return Err(JournalError::Absent {
                 directory: directory.clone(),
@@ -197,7 +242,7 @@ impl Journal {
         let start = options.start.unwrap_or(JournalStart::BEGINNING);
         let findings = recovery::scan(&store, &ring, numbers.clone(), &start)?;
         // From here on files are changed.
-        segment::remove_unfinished(directory)?;
+        directory::remove_unfinished(directory)?;
         let scan = &findings.scan;
         let known = superblock_facts(directory, store.journal_id);
         store.epoch = scan.epoch.max(known.epoch) + 1;
@@ -285,7 +330,7 @@ impl Journal {
                 file.flush()
                     .map_err(JournalError::system(&file.path, "flush the segment"))?;
             }
-            segment::sync_directory(directory)?;
+            directory::sync_directory(directory)?;
         }
         let seed = Seed::new(store.journal_id);
         let epoch = store.epoch;
@@ -299,8 +344,8 @@ impl Journal {
         )?;
         let ahead = u64::from(options.prepared_segments);
         let mut preparer = Preparer::new(store, Arc::clone(&positions), zeros, ahead);
-        // The active segment and the one after it stand ready before anyone asks; the rest is housekeeping's.
-        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 2) {
+        // All that are to stand ready do so before anyone asks: none is made while the first payments come.
+        while positions.prepared() < geometry.segment_start(geometry.segment_of(end) + 1 + ahead) {
             match preparer.prepare() {
                 Ok(true) => {}
                 Ok(false) => break,

@@ -9,11 +9,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::directory::list;
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, Seed};
 use super::options::JournalStart;
 use super::scan::{Scan, is_length};
-use super::segment::{SegmentStore, list};
+use super::segment::SegmentStore;
 use super::tail::{Record, Tail};
 use crate::domain::UtcNanos;
 use crate::memory::MappedMemory;

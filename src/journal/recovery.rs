@@ -9,11 +9,12 @@
 
 use std::ops::Range;
 
+use super::directory::segment_path;
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, Seed, SegmentHeader};
 use super::options::JournalStart;
 use super::scan::{Remains, Scan};
-use super::segment::{SegmentStore, segment_path};
+use super::segment::SegmentStore;
 use super::tail::address;
 use crate::memory::MappedMemory;
 

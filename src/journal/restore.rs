@@ -12,10 +12,12 @@ use blake3::Hasher;
 
 use super::archive::Archive;
 use super::archive_error::ArchiveError;
-use super::chain::{Chain, ChainStart, write_new};
+use super::chain::{Chain, ChainStart};
+use super::chain_file::write_new;
+use super::directory::{DirectoryLock, list, list_with_gaps, segment_path, sync_directory};
 use super::files::header_of;
 use super::manifest::Manifest;
-use super::segment::{DirectoryLock, list, list_with_gaps, segment_path, sync_directory};
+use super::superblock::{self, Superblock};
 use super::verify::over_segments;
 
 /// What was restored.
@@ -28,6 +30,8 @@ pub struct Restored {
     /// The first segment whose chain does not go on where that of the segment before ends: somebody has begun it anew.
     /// What was restored from there on is as it was archived, but no chain proves it.
     pub chain_breaks_at: Option<u64>,
+    /// True when a switch has written the journal that they were put in front of: it keeps them as far as its bound lets it.
+    pub before_a_switchs: bool,
 }
 
 impl Archive {
@@ -52,10 +56,10 @@ impl Archive {
         })
     }
 
-    /// Restores segments to the directory `to`, each checked, with the links of the chain that are theirs if there is no
-    /// chain there. A segment that is there already is left when it is the same. `progress` is told how many are done.
+    /// Restores segments to the directory `to`, each checked, and their links in front of the chain that is there, if it goes
+    /// on from them. A segment that is there already is left when it is the same. `progress` is told how many are done.
     ///
-    /// The journal's lock is held meanwhile. Segments get their names from the highest number down, so that whenever this
+    /// The journal's lock is held meanwhile, and its superblock says that they are kept again. Segments get their names from the highest number down, so that whenever this
     /// ends there is no gap before what the journal had.
     ///
     /// # Errors
@@ -71,6 +75,8 @@ impl Archive {
         fs::create_dir_all(to).map_err(ArchiveError::system(to, "make the directory"))?;
         let _lock = DirectoryLock::take(to)?;
         self.check_place(to, &numbers)?;
+        let first = self.manifest(*numbers.start())?;
+        Superblock::keep_again(to, first.journal_id, first.segment * first.segment_bytes)?;
         let mut manifests = Vec::new();
         let mut end = numbers.end() + 1;
         while end > *numbers.start() {
@@ -93,16 +99,42 @@ impl Archive {
             end = first;
         }
         manifests.reverse();
-        let (chain, chain_breaks_at) = self.chain_of(&manifests)?;
-        if Chain::read(to)?.is_none() {
-            write_new(to, &chain).map_err(ArchiveError::system(to, "write the chain"))?;
-        }
+        let chain_breaks_at = self.put_chain(to, &manifests, Chain::read(to)?)?;
         sync_directory(to)?;
         Ok(Restored {
             segments: manifests.len() as u64,
             events: manifests.iter().map(|manifest| manifest.facts.events).sum(),
             chain_breaks_at,
+            before_a_switchs: superblock::exists(to),
         })
+    }
+
+    /// Writes to `to` the chain of `manifests`' segments and what `there`, the chain of later ones, says behind. Returns the
+    /// first segment whose chain does not go on from the one before it.
+    fn put_chain(&self, to: &Path, manifests: &[Manifest], there: Option<Chain>) -> Result<Option<u64>, ArchiveError> {
+        let begins_at = there.as_ref().map(|chain| chain.start().position);
+        let is_before =
+            |manifest: &&Manifest| begins_at.is_none_or(|begin| manifest.segment * manifest.segment_bytes < begin);
+        let before: Vec<_> = manifests.iter().take_while(is_before).collect();
+        if before.is_empty() {
+            return Ok(None);
+        }
+        let (front, mut breaks_at) = self.chain_of(&before)?;
+        let whole = match there {
+            None => Some(front),
+            Some(there) if breaks_at.is_none() => {
+                let whole = front.joined(&there);
+                if whole.is_none() {
+                    breaks_at = Some(there.start().position / there.start().segment_bytes);
+                }
+                whole
+            }
+            Some(_) => None,
+        };
+        if let Some(whole) = whole {
+            write_new(to, &whole).map_err(ArchiveError::system(to, "write the chain"))?;
+        }
+        Ok(breaks_at)
     }
 
     /// Holds what is in `to` against what is to be put there.
@@ -156,7 +188,7 @@ impl Archive {
     }
 
     /// The chain over segments that follow on each other, up to the first whose chain was begun anew.
-    fn chain_of(&self, manifests: &[Manifest]) -> Result<(Chain, Option<u64>), ArchiveError> {
+    fn chain_of(&self, manifests: &[&Manifest]) -> Result<(Chain, Option<u64>), ArchiveError> {
         let Some(first) = manifests.first() else {
             return Err(ArchiveError::Absent {
                 directory: self.directory().to_owned(),
@@ -190,7 +222,8 @@ impl Archive {
     }
 
     /// Puts a whole journal together in the empty directory `place`: what the archive has, decompressed, and behind it the
-    /// segments of the journal `live`, by symbolic link. Nothing outside of `place` is touched.
+    /// segments of the journal `live`, by symbolic link; and the chain, that of the archive's manifests in front of that
+    /// of `live`. Nothing outside of `place` is touched. What a running switch lets go meanwhile comes from the archive.
     ///
     /// # Errors
     /// A segment between the two is in neither, or is not what was archived; or the system refuses something.
@@ -213,14 +246,13 @@ impl Archive {
         let live = live
             .canonicalize()
             .map_err(ArchiveError::system(live, "find the journal"))?;
-        let link = |name: &Path| {
-            let to = live.join(name);
-            symlink(&to, place.join(name)).map_err(ArchiveError::system(&to, "link to the segment"))
-        };
+        // Before the segments, which a running switch makes longer first.
+        let chain = Chain::read(&live)?;
         let numbers = list(&live)?;
-        let oldest = numbers.start;
+        let mut oldest = numbers.start;
         for number in numbers {
-            link(Path::new(&format!("{number:012}.seg")))?;
+            let (to, link) = (segment_path(&live, number), segment_path(place, number));
+            symlink(&to, link).map_err(ArchiveError::system(&to, "link to the segment"))?;
         }
         if oldest > last + 1 {
             return Err(ArchiveError::Missing {
@@ -229,13 +261,27 @@ impl Archive {
                 reason: "the archive ends before it, and the journal begins behind it",
             });
         }
-        if live.join("chain").exists() {
-            link(Path::new("chain"))?;
+        if let Some(chain) = chain {
+            let begins_with = chain.start().position / chain.start().segment_bytes;
+            write_new(place, &chain).map_err(ArchiveError::system(place, "write the chain"))?;
+            let front = self
+                .segments()
+                .range(..begins_with.max(first))
+                .map(|&number| self.manifest(number));
+            self.put_chain(place, &front.collect::<Result<Vec<_>, _>>()?, Some(chain))?;
         }
         if first < oldest {
             self.restore_to(place, first..=oldest - 1, threads, progress)?;
         }
-        Ok(())
+        // Each time there is less to decompress.
+        loop {
+            let now = list(&live)?.start;
+            if now <= oldest {
+                return Ok(());
+            }
+            Self::open(self.directory())?.restore_to(place, oldest..=now - 1, threads, progress)?;
+            oldest = now;
+        }
     }
 }
 

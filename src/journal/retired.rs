@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::directory::{list, segment_path, sync_directory};
 use super::error::JournalError;
 use super::files::header_of;
-use super::segment::{list, segment_path, sync_directory};
 
 /// Which segment files there are, prepared ones included.
 #[derive(Debug)]
@@ -22,10 +22,19 @@ impl SealedSegments {
     /// # Errors
     /// There is none, or it can't be read.
     pub fn of(directory: &Path) -> Result<Self, JournalError> {
-        let numbers = list(directory)?;
+        let mut numbers = list(directory)?;
+        let header = loop {
+            let header = header_of(directory, numbers.start);
+            let now = list(directory)?;
+            // The one that was listed first may be in use as a later one by now.
+            if header.is_ok() || now.start == numbers.start {
+                break header?;
+            }
+            numbers = now;
+        };
         Ok(Self {
             directory: directory.to_owned(),
-            segment_bytes: header_of(directory, numbers.start)?.segment_bytes,
+            segment_bytes: header.segment_bytes,
             oldest: numbers.start,
             count: numbers.end - numbers.start,
         })

@@ -3,21 +3,18 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::directory::{list, segment_path, sync_directory};
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, Geometry, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::options::SyncMode;
 use crate::memory::MappedMemory;
 
 const ZEROS_BYTES: usize = 1 << 20;
-/// Between two pieces of zeros, so that a durable write does not wait behind a whole segment of them.
-const PIECE_PAUSE: Duration = Duration::from_micros(500);
 
 /// How a write is made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,35 +111,6 @@ fn probe_direct(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The one switch that may have a journal directory; held as long as any part of the journal lives.
-#[derive(Debug)]
-pub(super) struct DirectoryLock {
-    _file: File,
-}
-
-impl DirectoryLock {
-    pub(super) fn take(directory: &Path) -> Result<Self, JournalError> {
-        let path = directory.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(super::place::refused(directory, "open the lock in it"))?;
-        // SAFETY: a call on an open descriptor.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-            return Ok(Self { _file: file });
-        }
-        let source = io::Error::last_os_error();
-        if source.kind() == io::ErrorKind::WouldBlock {
-            return Err(JournalError::InUse {
-                directory: directory.to_owned(),
-            });
-        }
-        Err(JournalError::system(&path, "lock")(source))
-    }
-}
-
 /// Where segments are, and what they are to be.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentStore {
@@ -192,29 +160,77 @@ impl SegmentStore {
         self.open_flagged(&self.path(number), OpenOptions::new().read(true))
     }
 
-    /// Makes segment `number`: its blocks really allocated and written once, with zeros, so that no later sync carries
-    /// metadata; then its header. It gets its name when all that is on stable storage.
-    pub(super) fn make(&self, number: u64, zeros: &MappedMemory, urgent: bool) -> Result<(), JournalError> {
-        let path = self.path(number);
-        let unfinished = path.with_extension("seg.new");
+    /// Makes segment `number`, at once.
+    pub(super) fn make(&self, number: u64, zeros: &MappedMemory) -> Result<(), JournalError> {
+        let mut making = self.begin_making(number)?;
+        while self.make_piece(&mut making, zeros, zeros.len())? {}
+        self.name_made(&making)
+    }
+
+    /// Begins to make segment `number`: its blocks really allocated, and written once, with zeros, so that no later sync
+    /// carries metadata; then its header. It gets its name when all that is on stable storage.
+    pub(super) fn begin_making(&self, number: u64) -> Result<MakingSegment, JournalError> {
+        let path = self.path(number).with_extension("seg.new");
         // What an earlier attempt left may be a segment that somebody has mapped: it is never made shorter.
-        let outcome = remove_if_there(&unfinished).and_then(|()| self.make_as(&unfinished, number, zeros, urgent));
-        if let Err(source) = outcome {
-            // What is left of it would keep room from whoever must make some; if it can't be removed, open does later.
-            let _still_there = fs::remove_file(&unfinished);
-            if source.raw_os_error() == Some(libc::ENOSPC) {
-                return Err(JournalError::NoSpace {
-                    file: path,
-                    bytes: self.geometry.segment_bytes,
-                });
-            }
-            return Err(JournalError::system(&path, "make the segment")(source));
+        let begun = remove_if_there(&path).and_then(|()| self.allocate(&path));
+        match begun {
+            Ok(file) => Ok(MakingSegment {
+                file,
+                path,
+                number,
+                offset: 0,
+            }),
+            Err(source) => Err(self.not_made(&path, number, source)),
         }
-        fs::rename(&unfinished, &path).map_err(JournalError::system(&path, "name the new segment"))?;
+    }
+
+    /// Writes at most `bytes` zeros more, and the header behind the last ones; false when that was all. After an error there
+    /// is no such file any more.
+    pub(super) fn make_piece(
+        &self,
+        making: &mut MakingSegment,
+        zeros: &MappedMemory,
+        bytes: usize,
+    ) -> Result<bool, JournalError> {
+        let left = self.geometry.segment_bytes - making.offset;
+        let piece = left.min(bytes.min(zeros.len()) as u64);
+        // SAFETY: the zeros live as long as the borrow, and nobody writes to them.
+        let written = unsafe { write_all(&making.file, &[(zeros.as_ptr(), piece as usize)], making.offset) };
+        let written = written.and_then(|()| {
+            making.offset += piece;
+            if piece < left {
+                // Not flushed piece by piece: that would commit the file system's own journal each time.
+                return Ok(());
+            }
+            self.write_header(&making.file, making.number, false)
+        });
+        match written {
+            Ok(()) => Ok(piece < left),
+            Err(source) => Err(self.not_made(&making.path, making.number, source)),
+        }
+    }
+
+    /// Gives the segment its name.
+    pub(super) fn name_made(&self, making: &MakingSegment) -> Result<(), JournalError> {
+        let path = self.path(making.number);
+        fs::rename(&making.path, &path).map_err(JournalError::system(&path, "name the new segment"))?;
         sync_directory(&self.directory)
     }
 
-    fn make_as(&self, path: &Path, number: u64, zeros: &MappedMemory, urgent: bool) -> io::Result<()> {
+    fn not_made(&self, unfinished: &Path, number: u64, source: io::Error) -> JournalError {
+        // What is left of it would keep room from whoever must make some; if it can't be removed, open does later.
+        let _still_there = fs::remove_file(unfinished);
+        let path = self.path(number);
+        if source.raw_os_error() == Some(libc::ENOSPC) {
+            return JournalError::NoSpace {
+                file: path,
+                bytes: self.geometry.segment_bytes,
+            };
+        }
+        JournalError::system(&path, "make the segment")(source)
+    }
+
+    fn allocate(&self, path: &Path) -> io::Result<File> {
         // Asked first: an allocation that fails takes all the room there is before it gives it back, and whoever else
         // writes to this file system would meet a full disk on our account.
         if free_bytes(&self.directory)? < self.geometry.segment_bytes {
@@ -230,17 +246,7 @@ impl SegmentStore {
                 return Err(source);
             }
         }
-        let mut offset = 0;
-        while offset < bytes {
-            let piece = (bytes - offset).min(zeros.len() as u64);
-            // SAFETY: the zeros live as long as the borrow, and nobody writes to them.
-            unsafe { write_all(&file, &[(zeros.as_ptr(), piece as usize)], offset)? };
-            offset += piece;
-            if !urgent && offset < bytes {
-                std::thread::sleep(PIECE_PAUSE);
-            }
-        }
-        self.write_header(&file, number, false)
+        Ok(file)
     }
 
     fn write_header(&self, file: &File, number: u64, used_before: bool) -> io::Result<()> {
@@ -338,6 +344,16 @@ impl SegmentStore {
         file.read_exact_at(out, 0)
             .map_err(JournalError::system(&path, "read the segment"))
     }
+}
+
+/// A segment that is being made.
+#[derive(Debug)]
+pub(super) struct MakingSegment {
+    file: File,
+    path: PathBuf,
+    pub(super) number: u64,
+    /// Up to where it holds zeros.
+    offset: u64,
 }
 
 /// A segment open for durable writes.
@@ -446,65 +462,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{number:012}.seg"))
-}
-
-/// True when `directory` holds a segment.
-pub(super) fn any(directory: &Path) -> bool {
-    let is_segment = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| number_of(&entry).is_some());
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(is_segment))
-}
-
-fn number_of(entry: &fs::DirEntry) -> Option<u64> {
-    let name = entry.file_name();
-    name.to_str()?.strip_suffix(".seg")?.parse().ok()
-}
-
-/// The numbers of the segments in `directory`, which must follow on each other without a gap. Older ones may have been
-/// archived and removed, so that the first need not be 0.
-pub(super) fn list(directory: &Path) -> Result<Range<u64>, JournalError> {
-    let numbers = list_with_gaps(directory)?;
-    let first = numbers.first().copied().unwrap_or(0);
-    for (expected, &number) in (first..).zip(&numbers) {
-        if number != expected {
-            return Err(JournalError::SegmentMissing {
-                file: segment_path(directory, expected),
-            });
-        }
-    }
-    Ok(first..first + numbers.len() as u64)
-}
-
-/// The numbers of the segments in `directory`, whichever they are, in order.
-pub(super) fn list_with_gaps(directory: &Path) -> Result<Vec<u64>, JournalError> {
-    let read = |source| JournalError::system(directory, "list the directory")(source);
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(read)? {
-        numbers.extend(number_of(&entry.map_err(read)?));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Removes segments whose making a crash cut short.
-pub(super) fn remove_unfinished(directory: &Path) -> Result<(), JournalError> {
-    let read = |source| JournalError::system(directory, "list the directory")(source);
-    for entry in fs::read_dir(directory).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|extension| extension == "new") {
-            fs::remove_file(&path).map_err(JournalError::system(&path, "remove the unfinished segment"))?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .map_err(JournalError::system(directory, "flush the directory"))
 }
 
 #[cfg(test)]

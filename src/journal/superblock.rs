@@ -21,11 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 
+use super::directory::sync_directory;
 use super::error::JournalError;
 use super::layout::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use super::options::JournalStart;
 use super::positions::Positions;
-use super::segment::{WriteMode, sync_directory, write_all};
+use super::segment::{WriteMode, write_all};
 use crate::domain::UtcNanos;
 use crate::memory::MappedMemory;
 
@@ -138,6 +139,11 @@ struct State {
     block: MappedMemory,
 }
 
+/// True when a switch has written the journal in `directory`.
+pub(super) fn exists(directory: &Path) -> bool {
+    directory.join(FILE_NAME).exists()
+}
+
 /// What the superblock in the journal's `directory` says; nothing where it has none, or no whole one.
 #[must_use]
 pub fn superblock_facts(directory: &Path, journal_id: [u8; 16]) -> SuperblockFacts {
@@ -214,6 +220,24 @@ impl Superblock {
         sync_directory(directory)?;
         superblock.positions.set_retained_from(facts.retained_from);
         Ok(superblock)
+    }
+
+    /// Says in the superblock of the journal `journal_id`, which no switch has, that what lies behind `position` is kept
+    /// again. Nothing to do where there is none, or it says so.
+    pub(super) fn keep_again(directory: &Path, journal_id: [u8; 16], position: u64) -> Result<(), JournalError> {
+        let known = superblock_facts(directory, journal_id);
+        if known.retained_from > position {
+            let nobodys = Arc::new(Positions::new(0, 0, 0));
+            Self::open(
+                directory,
+                WriteMode::Fdatasync,
+                journal_id,
+                known.epoch,
+                position,
+                nobodys,
+            )?;
+        }
+        Ok(())
     }
 
     /// What it says now.

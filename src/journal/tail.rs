@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use super::directory::DirectoryLock;
 use super::layout::{Geometry, RECORD_HEADER_BYTES, RecordHeader};
 use super::positions::Positions;
-use super::segment::DirectoryLock;
 use crate::domain::UtcNanos;
 use crate::memory::{MappedMemory, prefetch_read};
 use crate::wire::RecordKind;

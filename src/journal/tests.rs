@@ -2,11 +2,13 @@
 
 mod after_a_crash;
 mod archived;
+mod begun_anew;
 mod chained;
 mod every_byte;
 mod live;
 mod model;
 mod reader;
+mod sought;
 mod used_again;
 mod verified;
 
@@ -88,20 +90,6 @@ pub(super) fn numbers_in_files(directory: &Path) -> Vec<u64> {
             record.number
         })
         .collect()
-}
-
-/// A journal in `directory` with so many ticks, durable.
-pub(crate) fn journal_of_ticks(directory: &Path, ticks: u64) -> Journal {
-    let mut journal = Journal::create(options(directory)).unwrap();
-    for time in 1..=ticks {
-        journal
-            .appender
-            .append(RecordKind::Tick, UtcNanos(time), 0, |_| {})
-            .unwrap();
-    }
-    journal.appender.publish();
-    journal.syncer.sync().unwrap();
-    journal
 }
 
 #[test]

@@ -8,8 +8,9 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::chain::{Chain, ChainError};
+use super::chain::Chain;
 use super::chain_check::ChainVerdict;
+use super::chain_error::ChainError;
 use super::digest::ChainEntry;
 use super::error::JournalError;
 use super::files::JournalFiles;

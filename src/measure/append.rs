@@ -33,6 +33,11 @@ const SLEEP_MAX: Duration = Duration::from_millis(10);
 /// Whoever has had no room for so long gets none any more.
 const NO_ROOM_MAX: Duration = Duration::from_secs(10);
 const SECOND_NS: u64 = 1_000_000_000;
+/// Fractions of a nanosecond in the times that records are due.
+const FINE_BITS: u32 = 32;
+/// Whoever only looks at the clock and finds that so much time has passed was not running: the host or the kernel had the
+/// core.
+const STALL: Duration = Duration::from_micros(100);
 
 /// Where records are put.
 pub trait AppendEnd: Send {
@@ -79,6 +84,26 @@ pub struct SecondLatency {
     pub max: f64,
 }
 
+/// How long the appending thread, which is never without work, did not run.
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize)]
+pub struct Stalls {
+    /// Times of over 100 µs.
+    pub count: u64,
+    /// Their sum, milliseconds.
+    pub total_ms: f64,
+    /// The longest, milliseconds.
+    pub longest_ms: f64,
+}
+
+impl Stalls {
+    fn add(&mut self, stall: Duration) {
+        let ms = stall.as_secs_f64() * 1e3;
+        self.count += 1;
+        self.total_ms += ms;
+        self.longest_ms = self.longest_ms.max(ms);
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct AppendFigures {
@@ -98,6 +123,8 @@ pub struct AppendFigures {
     pub each_second: Vec<SecondLatency>,
     /// Times the appending thread found no room.
     pub without_room: u64,
+    /// Times the appending thread was kept from running: what was due then is late through nobody's fault.
+    pub stalls: Stalls,
     /// Durable writes.
     pub syncs: u64,
     /// Records' bytes a durable write.
@@ -179,6 +206,7 @@ pub fn run(append: impl AppendEnd, sync: impl SyncEnd, load: &AppendLoad) -> io:
         latency_us: LatencyFigures::of(&synced.latency),
         each_second: synced.each_second,
         without_room: put.without_room,
+        stalls: put.stalls,
         syncs: synced.syncs,
         bytes_per_sync: bytes / syncs,
         written_bytes_per_sync: written.map(|written| written as f64 / syncs),
@@ -205,14 +233,20 @@ struct Put {
     records: u64,
     cost: Duration,
     without_room: u64,
+    stalls: Stalls,
 }
 
 fn put_all(mut append: impl AppendEnd, shared: &Shared, load: &AppendLoad, syncing: &std::thread::Thread) -> Put {
     let mut put = Put::default();
     let mut had_room = Instant::now();
     let payload = [0x5A; PAYLOAD_BYTES];
+    let mut looked = shared.began.elapsed();
     while !shared.ended.load(Ordering::Acquire) {
         let elapsed = shared.began.elapsed();
+        if elapsed - looked > STALL {
+            put.stalls.add(elapsed - looked);
+        }
+        looked = elapsed;
         if elapsed >= load.duration || put.records >= load.records_max {
             break;
         }
@@ -249,6 +283,7 @@ fn put_all(mut append: impl AppendEnd, shared: &Shared, load: &AppendLoad, synci
             put_ns: elapsed.as_nanos() as u64,
         };
         put.records += count;
+        looked = shared.began.elapsed();
         while let Err(refused) = shared.marks.push(mark) {
             mark = refused;
             std::thread::yield_now();
@@ -347,10 +382,17 @@ impl<'a> Syncing<'a> {
         }
         while let Some(mark) = self.pending.front().copied().filter(|mark| mark.end <= durable) {
             self.pending.pop_front();
-            for record in mark.first..mark.first + mark.count {
-                let due = self.rate.map_or(mark.put_ns, |rate| {
-                    (u128::from(record) * u128::from(SECOND_NS) / u128::from(rate)) as u64
-                });
+            // A division a record would keep the syncing thread from its next write.
+            let (mut due_fine, step) = match self.rate {
+                Some(rate) => (
+                    ((u128::from(mark.first) * u128::from(SECOND_NS)) << FINE_BITS) / u128::from(rate),
+                    (u128::from(SECOND_NS) << FINE_BITS) / u128::from(rate),
+                ),
+                None => (u128::from(mark.put_ns) << FINE_BITS, 0),
+            };
+            for _ in 0..mark.count {
+                let due = (due_fine >> FINE_BITS) as u64;
+                due_fine += step;
                 if due / SECOND_NS != self.second {
                     self.end_second();
                     self.second = due / SECOND_NS;

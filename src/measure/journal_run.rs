@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,11 +10,17 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::append::{self, AppendFigures, AppendLoad, JournalAppend, JournalSync, RECORD_BYTES};
-use super::primitives::{DurableWrite, durable_write, sequential_write};
-use crate::journal::{BLOCK_BYTES, Journal, JournalError, JournalOptions, Preparer, SyncMode};
+use super::primitives::{DurableWrite, durable_write, durable_write_beside_spinning, sequential_write};
+use crate::agent::SwitchClock;
+use crate::journal::{
+    BLOCK_BYTES, Journal, JournalError, JournalOptions, JournalStart, Positions, Preparation, Preparer, Superblock,
+    SyncMode,
+};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RING_BYTES: u64 = 256 << 20;
+/// The bare writes that the paced run is held against are timed for as long as the run takes, and no longer than this.
+const SAME_SIZE_SECONDS_MAX: u64 = 10;
 /// How often preparing looks whether there is something to do.
 const PREPARE_EVERY: Duration = Duration::from_millis(2);
 
@@ -53,8 +60,10 @@ pub struct JournalRunOptions {
 pub struct JournalReport {
     /// Records a second of the paced run.
     pub rate: u64,
-    /// The paced run: segments are prepared behind it, as in a switch.
+    /// The paced run: new segments are made behind it, as in a switch that keeps its whole journal.
     pub paced: AppendFigures,
+    /// The paced run where older segments are used again, as in a switch whose retention keeps up: nothing is written twice.
+    pub paced_reusing: AppendFigures,
     /// As many records as are taken, into segments that were prepared before.
     pub prepared: AppendFigures,
     /// The same while segments are prepared.
@@ -75,7 +84,8 @@ pub struct JournalLimits {
     /// Of 4 KiB.
     pub durable_write: DurableWrite,
     /// Of as many bytes as the paced run wrote at a time on average, in whole blocks: its records' and the rest of the
-    /// blocks that the first and the last of them lie in.
+    /// blocks that the first and the last of them lie in. Taken on the syncing thread's core with another thread spinning on
+    /// the appending one's, for as long as the paced run took (at most 10 s).
     pub same_size_write: DurableWrite,
     /// How many those are.
     pub same_size_bytes: u64,
@@ -91,6 +101,10 @@ pub struct JournalRatios {
     pub latency_p50: Option<f64>,
     /// The 99th percentiles.
     pub latency_p99: Option<f64>,
+    /// As `latency_p50`, where segments are used again.
+    pub reusing_latency_p50: Option<f64>,
+    /// The 99th percentiles.
+    pub reusing_latency_p99: Option<f64>,
     /// Throughput into prepared segments by bare sequential writes.
     pub prepared_throughput: f64,
     /// The same while segments are prepared, which writes every byte twice.
@@ -114,10 +128,17 @@ pub fn run(options: &JournalRunOptions, mut say: impl FnMut(&str)) -> Result<Jou
         duration: Duration::from_secs(options.seconds.into()),
         records_max: u64::MAX,
     };
-    let (paced, sync, memory) = with_journal(options, 2, &load, true)?;
+    let (paced, sync, memory) = with_journal(options, 2, &load, Segments::Made)?;
+    say(&format!("the same for {} s, segments used again", options.seconds));
+    let (paced_reusing, ..) = with_journal(options, 2, &load, Segments::UsedAgain)?;
     let same_size_bytes = write_bytes(paced.bytes_per_sync);
     say(&format!("bare durable writes of {same_size_bytes} bytes"));
-    let same_size = written(durable_write(directory, same_size_bytes as usize))?;
+    let beside = Duration::from_secs(u64::from(options.seconds).clamp(1, SAME_SIZE_SECONDS_MAX));
+    let same_size = written(durable_write_beside_spinning(
+        directory,
+        same_size_bytes as usize,
+        beside,
+    ))?;
 
     let flood = AppendLoad {
         rate: None,
@@ -126,22 +147,24 @@ pub fn run(options: &JournalRunOptions, mut say: impl FnMut(&str)) -> Result<Jou
     };
     say(&format!("{} MiB into prepared segments", options.flood_mib));
     let segments = ((options.flood_mib << 20) / SEGMENT_BYTES + 2) as u32;
-    let (prepared, ..) = with_journal(options, segments, &flood, false)?;
+    let (prepared, ..) = with_journal(options, segments, &flood, Segments::Ready)?;
     say(&format!("{} MiB while segments are prepared", options.flood_mib));
-    let (sustained, ..) = with_journal(options, 2, &flood, true)?;
+    let (sustained, ..) = with_journal(options, 2, &flood, Segments::Made)?;
 
-    let latency = |of: fn(&super::report::LatencyFigures) -> f64, limit: f64| {
-        paced.latency_us.as_ref().map(|latency| of(latency) / limit)
-    };
+    let p50 = |figures: &AppendFigures| Some(figures.latency_us.as_ref()?.p50 / same_size.us.p50);
+    let p99 = |figures: &AppendFigures| Some(figures.latency_us.as_ref()?.p99 / same_size.us.p99);
     let ratio = JournalRatios {
-        latency_p50: latency(|latency| latency.p50, same_size.us.p50),
-        latency_p99: latency(|latency| latency.p99, same_size.us.p99),
+        latency_p50: p50(&paced),
+        latency_p99: p99(&paced),
+        reusing_latency_p50: p50(&paced_reusing),
+        reusing_latency_p99: p99(&paced_reusing),
         prepared_throughput: prepared.mb_per_second / sequential.mb_per_second,
         sustained_throughput: sustained.mb_per_second / sequential.mb_per_second,
     };
     Ok(JournalReport {
         rate: options.rate,
         paced,
+        paced_reusing,
         prepared,
         sustained,
         sync,
@@ -162,13 +185,24 @@ fn write_bytes(record_bytes: f64) -> u64 {
     blocks * BLOCK_BYTES
 }
 
-/// Runs `load` through a journal of its own in which `segments` stand ready first; more are made meanwhile if `prepare`
-/// says so. Returns how it was written and held, too.
+/// Where a run's segments come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segments {
+    /// All of them stand ready.
+    Ready,
+    /// They are made meanwhile.
+    Made,
+    /// They are made of those that the run has left behind.
+    UsedAgain,
+}
+
+/// Runs `load` through a journal of its own in which `segments` stand ready first; more come as `source` says. Returns how
+/// it was written and held, too.
 fn with_journal(
     options: &JournalRunOptions,
     segments: u32,
     load: &AppendLoad,
-    prepare: bool,
+    source: Segments,
 ) -> Result<(AppendFigures, &'static str, &'static str), JournalRunError> {
     let place = tempfile::tempdir_in(&options.directory).map_err(|source| refused(&options.directory, source))?;
     let mut journal = Journal::create(JournalOptions {
@@ -189,11 +223,13 @@ fn with_journal(
         syncer,
         preparer,
         positions,
+        superblock,
         ..
     } = journal;
+    let leave = (source == Segments::UsedAgain).then_some((superblock, Arc::clone(&positions)));
     let over = &AtomicBool::new(false);
     let (figures, prepared) = std::thread::scope(|scope| {
-        let preparing = prepare.then(|| scope.spawn(move || prepare_until(preparer, over)));
+        let preparing = (source != Segments::Ready).then(|| scope.spawn(move || prepare_until(preparer, leave, over)));
         let figures = append::run(JournalAppend(appender), JournalSync { syncer, positions }, load);
         over.store(true, Ordering::Release);
         let prepared = preparing.map_or(Ok(()), |preparing| {
@@ -207,10 +243,32 @@ fn with_journal(
     Ok((figures.map_err(|source| refused(place.path(), source))?, sync, memory))
 }
 
-fn prepare_until(mut preparer: Preparer, over: &AtomicBool) -> Result<(), JournalError> {
+/// Prepares until it is over. With `leave`, what lies before the segment that is being written need not be kept.
+fn prepare_until(
+    mut preparer: Preparer,
+    leave: Option<(Arc<Superblock>, Arc<Positions>)>,
+    over: &AtomicBool,
+) -> Result<(), JournalError> {
+    let clock = SwitchClock::new();
+    let mut left = 0;
     while !over.load(Ordering::Acquire) {
-        if !preparer.prepare()? {
-            std::thread::sleep(PREPARE_EVERY);
+        if let Some((superblock, positions)) = &leave {
+            let active = positions.durable() / SEGMENT_BYTES;
+            if active > left {
+                left = active;
+                // Two snapshots must be known before anything may go; here are none, so both are said to be there.
+                for position in [left * SEGMENT_BYTES, left * SEGMENT_BYTES + 1] {
+                    superblock.add_snapshot(JournalStart {
+                        position,
+                        ..JournalStart::BEGINNING
+                    })?;
+                }
+                superblock.retain_from(left * SEGMENT_BYTES)?;
+            }
+        }
+        match preparer.prepare_piece(clock.now())? {
+            Preparation::Piece | Preparation::Ready => {}
+            Preparation::Waiting | Preparation::Done => std::thread::sleep(PREPARE_EVERY),
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod audit_run;
 pub mod bench;
+mod history;
 pub mod idle;
 pub mod journal_run;
 pub mod limits;

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -51,7 +52,31 @@ pub struct DurableWrite {
 /// # Errors
 /// As the file system says.
 pub fn durable_write(directory: &Path, bytes: usize) -> io::Result<DurableWrite> {
-    write_durably(directory, bytes, WRITES)
+    write_durably(directory, bytes, WRITES, WRITES_TIME_MAX, None)
+}
+
+/// As [`durable_write`] for so long, on the second core, while a thread spins on the first: the class, the core and the load
+/// that a journal's syncer has beside a stage that never sleeps.
+///
+/// # Errors
+/// As the file system says.
+pub fn durable_write_beside_spinning(directory: &Path, bytes: usize, time: Duration) -> io::Result<DurableWrite> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let (first, second) = (cores.first().copied(), cores.get(1).copied());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if let Some(core) = first {
+                core_affinity::set_for_current(core);
+            }
+            while !over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let measured = write_durably(directory, bytes, usize::MAX, time, second);
+        over.store(true, Ordering::Relaxed);
+        measured
+    })
 }
 
 /// Durable writes of 1 MiB one after the other.
@@ -59,25 +84,46 @@ pub fn durable_write(directory: &Path, bytes: usize) -> io::Result<DurableWrite>
 /// # Errors
 /// As the file system says.
 pub fn sequential_write(directory: &Path) -> io::Result<DurableWrite> {
-    write_durably(directory, SEQUENTIAL_WRITE_BYTES, SEQUENTIAL_WRITES)
+    write_durably(
+        directory,
+        SEQUENTIAL_WRITE_BYTES,
+        SEQUENTIAL_WRITES,
+        WRITES_TIME_MAX,
+        None,
+    )
 }
 
-fn write_durably(directory: &Path, bytes: usize, writes: usize) -> io::Result<DurableWrite> {
+fn write_durably(
+    directory: &Path,
+    bytes: usize,
+    writes: usize,
+    time_max: Duration,
+    core: Option<core_affinity::CoreId>,
+) -> io::Result<DurableWrite> {
     assert!(
         bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
         "{bytes} bytes are no whole blocks"
     );
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
+            if let Some(core) = core {
+                core_affinity::set_for_current(core);
+            }
             let class = ScheduleClass::Fifo.apply_to_current_thread();
             let file = tempfile::NamedTempFile::new_in(directory)?;
-            measure_writes(file.path(), bytes, writes, class)
+            measure_writes(file.path(), bytes, writes, time_max, class)
         });
         writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn measure_writes(path: &Path, bytes: usize, writes: usize, class: ScheduleClass) -> io::Result<DurableWrite> {
+fn measure_writes(
+    path: &Path,
+    bytes: usize,
+    writes: usize,
+    time_max: Duration,
+    class: ScheduleClass,
+) -> io::Result<DurableWrite> {
     // The file's blocks exist before the first measured write, as a segment's do: no write carries metadata.
     let blocks = writes.min((64 << 20) / bytes).max(1);
     let mut memory = vec![0u8; bytes + BLOCK_BYTES];
@@ -91,7 +137,7 @@ fn measure_writes(path: &Path, bytes: usize, writes: usize, class: ScheduleClass
     let (file, sync) = open_durable(path, block)?;
     let mut histogram = latency_histogram();
     let (began, mut written) = (Instant::now(), 0);
-    while written < writes && began.elapsed() < WRITES_TIME_MAX {
+    while written < writes && began.elapsed() < time_max {
         block[..8].copy_from_slice(&(written as u64).to_le_bytes());
         let start = Instant::now();
         file.write_all_at(block, ((written % blocks) * bytes) as u64)?;
@@ -218,7 +264,7 @@ mod tests {
     #[test]
     fn a_durable_write_is_timed_and_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
-        let written = write_durably(directory.path(), BLOCK_BYTES, 10).unwrap();
+        let written = write_durably(directory.path(), BLOCK_BYTES, 10, WRITES_TIME_MAX, None).unwrap();
         assert!(written.us.p50 > 0.0 && written.us.p50 <= written.us.p99, "{written:?}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

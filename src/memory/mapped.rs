@@ -8,7 +8,8 @@ pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 const PAGE_BYTES: usize = 4096;
 
-/// Anonymous memory that was faulted in when it was mapped, so that a first store costs what every later store does.
+/// Anonymous memory that was faulted in when it was mapped, so that a first store costs what every later store does;
+/// [`MappedMemory::unfaulted`] leaves that to who fills it.
 ///
 /// It begins as zeros, at a multiple of [`HUGE_PAGE_BYTES`] when it is at least that long and of 4096 otherwise, and is
 /// unmapped when dropped.
@@ -32,6 +33,23 @@ impl MappedMemory {
     /// # Errors
     /// What the kernel says when it has no such memory to give. A refused lock is no error: see [`MappedMemory::locked`].
     pub fn new(bytes: usize, lock: bool) -> io::Result<Self> {
+        super::mapper::map(bytes, lock).unwrap_or_else(|| Self::map_here(bytes, lock))
+    }
+
+    /// As [`MappedMemory::new`], by the calling thread whatever its class.
+    pub(super) fn map_here(bytes: usize, lock: bool) -> io::Result<Self> {
+        let mut memory = Self::unfaulted(bytes)?;
+        memory.fault_in()?;
+        memory.locked = lock && memory.lock();
+        Ok(memory)
+    }
+
+    /// Maps `bytes` (rounded up to whole pages) and does not fault them in: for whoever fills all of it from a file at once,
+    /// on several threads, so that the kernel clears pages on all of them.
+    ///
+    /// # Errors
+    /// What the kernel says when it has no such memory to give.
+    pub fn unfaulted(bytes: usize) -> io::Result<Self> {
         let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
         let alignment = if bytes >= HUGE_PAGE_BYTES {
             HUGE_PAGE_BYTES
@@ -58,7 +76,7 @@ impl MappedMemory {
         // SAFETY: `gap` is less than `alignment`, and the mapping is longer than `bytes` by `alignment` less one page, so
         // that `start` and `bytes` after it lie inside.
         let start = unsafe { mapped.add(gap) };
-        let mut memory = Self {
+        let memory = Self {
             start,
             bytes,
             mapped,
@@ -66,8 +84,6 @@ impl MappedMemory {
             locked: false,
         };
         memory.advise_huge_pages();
-        memory.fault_in()?;
-        memory.locked = lock && memory.lock();
         Ok(memory)
     }
 

@@ -5,11 +5,13 @@
 //! an element, [`PiecePool`] lends small parts of them. Nothing here is freed before its owner is.
 
 mod mapped;
+mod mapper;
 mod piece;
 mod prefetch;
 mod table;
 
 pub use mapped::{HUGE_PAGE_BYTES, MappedMemory};
+pub use mapper::{leave_mapping_to_the_mapper, start_mapper};
 pub use piece::{Piece, PiecePool};
 pub use prefetch::prefetch_read;
 pub use table::ChunkedTable;

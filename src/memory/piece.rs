@@ -130,6 +130,17 @@ impl<T: Pod> PiecePool<T> {
         Ok(())
     }
 
+    /// Maps memory until so many more elements can be lent, and does not fault it in: for who fills it at once.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn reserve_unfaulted(&mut self, elements: usize) -> io::Result<()> {
+        while self.free_pieces() * Self::PIECE_ELEMENTS < elements {
+            self.pages.push(Arc::new(MappedMemory::unfaulted(HUGE_PAGE_BYTES)?));
+        }
+        Ok(())
+    }
+
     /// A piece of zeros.
     ///
     /// # Panics

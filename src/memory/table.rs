@@ -28,6 +28,8 @@ impl<T: Pod> ChunkedTable<T> {
         1 << (HUGE_PAGE_BYTES / size_of::<T>()).ilog2()
     };
 
+    const CHUNK_BYTES: usize = Self::CHUNK_ELEMENTS * size_of::<T>();
+
     const SHIFT: u32 = Self::CHUNK_ELEMENTS.trailing_zeros();
     const MASK: usize = Self::CHUNK_ELEMENTS - 1;
 
@@ -49,6 +51,20 @@ impl<T: Pod> ChunkedTable<T> {
     pub fn with_capacity(capacity: usize, lock: bool) -> io::Result<Self> {
         let mut table = Self::new(lock);
         table.set_aside(capacity)?;
+        Ok(table)
+    }
+
+    /// A table of `length` zeroed elements, mapped and not faulted in: [`ChunkedTable::parts_mut`] is for filling it.
+    ///
+    /// # Errors
+    /// The host has no such memory to give.
+    pub fn zeroed(length: usize) -> io::Result<Self> {
+        let mut table = Self::new(false);
+        table.chunks.reserve(length.div_ceil(Self::CHUNK_ELEMENTS));
+        while table.capacity() < length {
+            table.chunks.push(MappedMemory::unfaulted(Self::CHUNK_BYTES)?);
+        }
+        table.length = length;
         Ok(table)
     }
 
@@ -82,20 +98,6 @@ impl<T: Pod> ChunkedTable<T> {
         index
     }
 
-    /// Adds elements, mapping chunks as they are needed.
-    ///
-    /// # Errors
-    /// The host has no such memory to give.
-    pub fn extend_from_slice(&mut self, elements: &[T]) -> io::Result<()> {
-        for &element in elements {
-            if self.length == self.capacity() {
-                self.grow()?;
-            }
-            self.push(element);
-        }
-        Ok(())
-    }
-
     /// The elements as slices, in the order of their indices.
     pub fn chunks(&self) -> impl Iterator<Item = &[T]> {
         (0..self.length).step_by(Self::CHUNK_ELEMENTS).map(|first| {
@@ -103,6 +105,19 @@ impl<T: Pod> ChunkedTable<T> {
             // SAFETY: a chunk is one mapping, and its first `count` elements, below the length, were written by `push`;
             // nobody writes while `self` is borrowed.
             unsafe { std::slice::from_raw_parts(self.address(first).cast_const(), count) }
+        })
+    }
+
+    /// The elements' bytes, to be filled: in the order of their indices, and with what lies behind the last one up to a
+    /// whole page of 4096 bytes.
+    pub fn parts_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let bytes = self.length * size_of::<T>();
+        self.chunks.iter_mut().enumerate().map_while(move |(number, chunk)| {
+            let first = number * Self::CHUNK_BYTES;
+            let count = Self::CHUNK_BYTES.min(bytes.checked_sub(first)?).next_multiple_of(4096);
+            // SAFETY: a chunk is one mapping of whole pages at least `CHUNK_BYTES` long, zeroed and then written as plain
+            // data, of which any bytes will do; `self` is borrowed exclusively, and each chunk is given once.
+            (count > 0).then(|| unsafe { std::slice::from_raw_parts_mut(chunk.as_ptr(), count) })
         })
     }
 
@@ -156,7 +171,7 @@ impl<T: Pod> ChunkedTable<T> {
     }
 
     fn grow(&mut self) -> io::Result<()> {
-        let chunk = MappedMemory::new(Self::CHUNK_ELEMENTS * size_of::<T>(), self.lock)?;
+        let chunk = MappedMemory::new(Self::CHUNK_BYTES, self.lock)?;
         self.chunks.push(chunk);
         Ok(())
     }
@@ -213,6 +228,26 @@ mod tests {
                 .enumerate()
                 .all(|(index, element)| element[5] == index as u64 + 1)
         );
+    }
+
+    #[test]
+    fn a_table_filled_by_its_parts_has_those_elements_and_goes_on_behind_them() {
+        type Table = ChunkedTable<[u64; 3]>;
+        for length in [0, 1, 500, Table::CHUNK_ELEMENTS, Table::CHUNK_ELEMENTS + 7] {
+            let mut table = Table::zeroed(length).unwrap();
+            let mut next = 0u64;
+            for part in table.parts_mut() {
+                assert!(part.len().is_multiple_of(4096));
+                for word in part.chunks_exact_mut(8) {
+                    word.copy_from_slice(&next.to_le_bytes());
+                    next += 1;
+                }
+            }
+            assert_eq!(next as usize, (length * 3).next_multiple_of(512));
+            let right = |index: usize| [0, 1, 2].map(|word| index as u64 * 3 + word);
+            assert!((0..length).all(|index| table[index] == right(index)));
+            assert_eq!((table.push([9; 3]), table[length]), (length, [9; 3]));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The bytes of a snapshot.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,6 +12,11 @@ use crate::journal::JournalStart;
 /// Bytes written at a time, and bytes that may wait for the disk: many at once would hold up the journal's own writes.
 const WRITE_BYTES: usize = 1 << 20;
 const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+/// The header's block, and what direct reads begin and end at.
+pub(super) const BLOCK_BYTES: usize = 4096;
+/// Each so many bytes have a hash of their own, so that several threads can check them.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
+const _: () = assert!(WRITE_BYTES.is_multiple_of(PIECE_BYTES) && PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
 
 /// Which moment a snapshot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +59,7 @@ const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 
 impl Header {
     pub(super) const MAGIC: [u8; 8] = *b"CLRWYSNP";
-    pub(super) const VERSION: u32 = 1;
+    pub(super) const VERSION: u32 = 2;
 
     pub(super) fn sealed(mut self) -> Self {
         self.crc = 0;
@@ -62,8 +67,15 @@ impl Header {
         self
     }
 
-    pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
-        let header: Self = bytemuck::pod_read_unaligned(bytes);
+    /// The file's first block.
+    pub(super) fn block(&self) -> [u8; BLOCK_BYTES] {
+        let mut block = [0; BLOCK_BYTES];
+        block[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(self));
+        block
+    }
+
+    pub(super) fn parse(block: &[u8; BLOCK_BYTES]) -> Result<Self, String> {
+        let header: Self = bytemuck::pod_read_unaligned(&block[..HEADER_BYTES]);
         if header.magic != Self::MAGIC {
             return Err("not a snapshot".to_owned());
         }
@@ -76,6 +88,9 @@ impl Header {
         }
         if header.sealed().crc != header.crc {
             return Err("the header's CRC does not match".to_owned());
+        }
+        if block[HEADER_BYTES..].iter().any(|&byte| byte != 0) {
+            return Err("there is something behind the header".to_owned());
         }
         Ok(header)
     }
@@ -92,18 +107,41 @@ impl Header {
         }
     }
 
+    /// The bytes that pieces are made of: the engine's and the runs'.
+    pub(super) fn body_bytes(&self) -> Option<u64> {
+        let runs = 8 * (u64::from(self.payment_runs) + u64::from(self.word_runs));
+        self.engine_bytes.checked_add(runs)
+    }
+
     /// The file's length, if one so long can be.
     pub(super) fn file_bytes(&self) -> Option<u64> {
-        let runs = 8 * (u64::from(self.payment_runs) + u64::from(self.word_runs));
-        let rest = HEADER_BYTES as u64 + HASH_BYTES as u64 + runs;
-        self.engine_bytes.checked_add(rest)
+        let body = self.body_bytes()?;
+        let hashes = body.div_ceil(PIECE_BYTES as u64) * HASH_BYTES as u64;
+        body.checked_add(hashes + (BLOCK_BYTES + HASH_BYTES) as u64)
     }
+}
+
+/// The hash of a piece that lies in parts.
+pub(super) fn piece_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; HASH_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// The hash that closes a snapshot: of its first block and of the hashes of all pieces.
+pub(super) fn seal(header: &Header, hashes: &[[u8; HASH_BYTES]]) -> [u8; HASH_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&header.block());
+    hasher.update(hashes.as_flattened());
+    *hasher.finalize().as_bytes()
 }
 
 /// Writes to a file, hashing and counting, and never leaves much for the disk to do at once.
 pub(super) struct HashingWriter {
     pub(super) file: File,
-    hasher: blake3::Hasher,
+    hashes: Vec<[u8; HASH_BYTES]>,
     pending: Vec<u8>,
     unsynced: u64,
     pub(super) bytes: u64,
@@ -113,21 +151,22 @@ impl HashingWriter {
     pub(super) fn new(file: File) -> Self {
         Self {
             file,
-            hasher: blake3::Hasher::new(),
+            hashes: Vec::new(),
             pending: Vec::with_capacity(WRITE_BYTES),
             unsynced: 0,
             bytes: 0,
         }
     }
 
-    /// The hash of all that was written, all of it given to the kernel.
-    pub(super) fn hash(&mut self) -> io::Result<[u8; HASH_BYTES]> {
+    /// The hashes of all pieces that were written, all of them given to the kernel; the last one may be short.
+    pub(super) fn finish(&mut self) -> io::Result<&[[u8; HASH_BYTES]]> {
         self.write_out()?;
-        Ok(*self.hasher.finalize().as_bytes())
+        Ok(&self.hashes)
     }
 
     fn write_out(&mut self) -> io::Result<()> {
-        self.hasher.update(&self.pending);
+        self.hashes
+            .extend(self.pending.chunks(PIECE_BYTES).map(|piece| piece_hash([piece])));
         self.file.write_all(&self.pending)?;
         self.unsynced += self.pending.len() as u64;
         self.pending.clear();
@@ -150,24 +189,8 @@ impl Write for HashingWriter {
         Ok(taken)
     }
 
+    /// Nothing: pieces are whole but for the last.
     fn flush(&mut self) -> io::Result<()> {
-        self.write_out()
-    }
-}
-
-/// Reads a part of a file, hashing what passes.
-pub(super) struct HashingReader<'a> {
-    pub(super) file: &'a mut File,
-    pub(super) hasher: &'a mut blake3::Hasher,
-    pub(super) left: u64,
-}
-
-impl Read for HashingReader<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let wanted = (bytes.len() as u64).min(self.left) as usize;
-        let read = self.file.read(&mut bytes[..wanted])?;
-        self.hasher.update(&bytes[..read]);
-        self.left -= read as u64;
-        Ok(read)
+        Ok(())
     }
 }

@@ -1,18 +1,17 @@
 //! The directory of snapshots: writing the next, reading the newest that is good.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::fs;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::SnapshotError;
-use super::file::{HASH_BYTES, HEADER_BYTES, HashingReader, HashingWriter, Header, SnapshotPoint};
+use super::file::{BLOCK_BYTES, HASH_BYTES, HashingWriter, Header, SnapshotPoint, seal};
+use super::reader::{BlockFile, SnapshotReader};
 use crate::clearing::{Engine, StateHash};
 use crate::register::{Coverage, FileDoor, RegisterCoverage};
 
 /// Snapshots that are kept.
 const KEPT: usize = 2;
-/// Bytes read at a time.
-const READ_BYTES: usize = 1 << 20;
 
 /// The snapshots of one journal.
 #[derive(Clone, Debug)]
@@ -137,20 +136,21 @@ impl SnapshotStore {
         let mut file = self.door.make(temporary)?;
         self.door.write(temporary)?;
         // How long the engine is shows when it is written: the header comes last, and so does its hash.
-        file.write_all(&[0; HEADER_BYTES])?;
+        file.write_all(&[0; BLOCK_BYTES])?;
         let mut writer = HashingWriter::new(file);
         save(&mut writer)?;
         header.engine_bytes = writer.bytes;
         let header = header.sealed();
         writer.write_all(bytemuck::cast_slice(&coverage.payments))?;
         writer.write_all(bytemuck::cast_slice(&coverage.words))?;
-        let body = writer.hash()?;
+        let hashes = writer.finish()?.to_vec();
         self.door.write(temporary)?;
-        writer.file.write_all(&seal(&header, &body))?;
+        writer.file.write_all(hashes.as_flattened())?;
+        writer.file.write_all(&seal(&header, &hashes))?;
         self.door.write(temporary)?;
-        writer.file.write_all_at(bytemuck::bytes_of(&header), 0)?;
+        writer.file.write_all_at(&header.block(), 0)?;
         self.door.flush(&writer.file, temporary)?;
-        Ok(HEADER_BYTES as u64 + writer.bytes + HASH_BYTES as u64)
+        Ok((BLOCK_BYTES + (hashes.len() + 1) * HASH_BYTES) as u64 + writer.bytes)
     }
 
     /// Reads the header of a snapshot and checks that the file is as long as it says.
@@ -161,21 +161,20 @@ impl SnapshotStore {
         Ok(self.begin(path)?.1.point())
     }
 
-    fn begin(&self, path: &Path) -> Result<(File, Header), SnapshotError> {
-        let refused = |action| SnapshotError::system(path, action);
-        let mut file = File::open(path).map_err(refused("open the snapshot"))?;
-        let length = file.metadata().map_err(refused("read the snapshot's length"))?.len();
-        if length < (HEADER_BYTES + HASH_BYTES) as u64 {
-            return Err(SnapshotError::unusable(path, "the snapshot is cut short"));
-        }
-        let mut bytes = [0; HEADER_BYTES];
-        file.read_exact(&mut bytes).map_err(refused("read the snapshot"))?;
-        let header = Header::parse(&bytes).map_err(|reason| SnapshotError::unusable(path, reason))?;
+    fn begin(&self, path: &Path) -> Result<(BlockFile, Header), SnapshotError> {
+        let cut_short = || SnapshotError::unusable(path, "the snapshot is cut short");
+        let (file, block) = BlockFile::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => cut_short(),
+            _ => SnapshotError::system(path, "open the snapshot")(error),
+        })?;
+        let length = file.file.metadata();
+        let length = length.map_err(SnapshotError::system(path, "read the snapshot's length"))?;
+        let header = Header::parse(&block).map_err(|reason| SnapshotError::unusable(path, reason))?;
         if header.journal_id != self.journal_id {
             return Err(SnapshotError::unusable(path, "a snapshot of another journal"));
         }
-        if header.file_bytes() != Some(length) {
-            return Err(SnapshotError::unusable(path, "the snapshot is cut short"));
+        if header.file_bytes() != Some(length.len()) {
+            return Err(cut_short());
         }
         Ok((file, header))
     }
@@ -187,49 +186,41 @@ impl SnapshotStore {
     pub fn load<E>(
         &self,
         path: &Path,
-        load: impl FnOnce(&mut dyn Read) -> Result<E, String>,
+        load: impl FnOnce(&mut SnapshotReader) -> Result<E, String>,
         hash: impl FnOnce(&E) -> StateHash,
     ) -> Result<Loaded<E>, SnapshotError> {
-        let (mut file, header) = self.begin(path)?;
-        let mut hasher = blake3::Hasher::new();
-        let read_from = |left, file: &mut File, hasher: &mut blake3::Hasher| -> Result<Vec<Coverage>, SnapshotError> {
-            let mut bytes = Vec::new();
-            HashingReader { file, hasher, left }
-                .read_to_end(&mut bytes)
-                .map_err(SnapshotError::system(path, "read the snapshot"))?;
-            Ok(bytes
-                .chunks_exact(size_of::<Coverage>())
-                .map(bytemuck::pod_read_unaligned)
-                .collect())
-        };
-        let engine = {
-            let mut reader = BufReader::with_capacity(
-                READ_BYTES,
-                HashingReader {
-                    file: &mut file,
-                    hasher: &mut hasher,
-                    left: header.engine_bytes,
-                },
-            );
-            let engine = load(&mut reader);
-            // What the engine did not want to read belongs to the hash none the less.
-            io::copy(&mut reader, &mut io::sink()).map_err(SnapshotError::system(path, "read the snapshot"))?;
-            engine
-        };
-        let coverage = RegisterCoverage {
-            payments: read_from(8 * u64::from(header.payment_runs), &mut file, &mut hasher)?,
-            words: read_from(8 * u64::from(header.word_runs), &mut file, &mut hasher)?,
-        };
-        let mut stated = [0; HASH_BYTES];
-        file.read_exact(&mut stated)
-            .map_err(SnapshotError::system(path, "read the snapshot"))?;
-        if stated != seal(&header, hasher.finalize().as_bytes()) {
+        let (file, header) = self.begin(path)?;
+        let refused = || SnapshotError::system(path, "read the snapshot");
+        let body = header.body_bytes().unwrap_or(0);
+        let start = BLOCK_BYTES as u64;
+        let end = start + body;
+        let bytes = header.file_bytes().unwrap_or(0);
+        let closing = file.range(end, bytes).map_err(refused())?;
+        let mut hashes: Vec<[u8; HASH_BYTES]> = closing.as_chunks().0.to_vec();
+        if hashes.pop() != Some(seal(&header, &hashes)) {
             return Err(SnapshotError::unusable(
                 path,
                 "the snapshot's BLAKE3 does not match its bytes",
             ));
         }
-        let engine = engine.map_err(|reason| SnapshotError::unusable(path, reason))?;
+        let mut reader = SnapshotReader::new(file, start, hashes, body, threads()).map_err(refused())?;
+        reader.allow(header.engine_bytes);
+        let engine = load(&mut reader).map_err(|reason| SnapshotError::unusable(path, reason))?;
+        // What the engine did not want to read belongs to the snapshot none the less.
+        let mut rest = || -> io::Result<RegisterCoverage> {
+            io::copy(&mut reader, &mut io::sink())?;
+            let mut coverage = |runs: u32| -> io::Result<Vec<Coverage>> {
+                let mut rows = vec![[0; size_of::<Coverage>()]; runs as usize];
+                reader.allow(size_of_val(rows.as_slice()) as u64);
+                reader.read_exact(rows.as_flattened_mut())?;
+                Ok(rows.iter().map(|row| bytemuck::pod_read_unaligned(row)).collect())
+            };
+            Ok(RegisterCoverage {
+                payments: coverage(header.payment_runs)?,
+                words: coverage(header.word_runs)?,
+            })
+        };
+        let coverage = rest().map_err(|error| SnapshotError::unusable(path, error))?;
         let point = header.point();
         let state = hash(&engine);
         if state != point.state {
@@ -240,7 +231,7 @@ impl SnapshotStore {
         }
         Ok(Loaded {
             path: path.to_owned(),
-            bytes: header.file_bytes().unwrap_or(0),
+            bytes,
             point,
             engine,
             coverage,
@@ -252,8 +243,8 @@ impl SnapshotStore {
     /// # Errors
     /// It is not usable, or can't be read.
     pub fn load_engine(&self, path: &Path) -> Result<Loaded<Engine>, SnapshotError> {
-        let load = |mut reader: &mut dyn Read| Engine::load(&mut reader).map_err(|error| error.to_string());
-        self.load(path, load, Engine::state_hash)
+        let load = |reader: &mut SnapshotReader| Engine::load(reader).map_err(|error| error.to_string());
+        self.load(path, load, |engine| engine.state_hash_on(threads()))
     }
 
     /// Removes all but the newest two; gives the moments of those that are left, newest first.
@@ -304,10 +295,7 @@ impl SnapshotStore {
     }
 }
 
-/// The hash that closes a snapshot: of the header and the hash of the body.
-fn seal(header: &Header, body: &[u8; HASH_BYTES]) -> [u8; HASH_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(bytemuck::bytes_of(header));
-    hasher.update(body);
-    *hasher.finalize().as_bytes()
+/// Threads that work on a snapshot that is read: a start has nothing else to do.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

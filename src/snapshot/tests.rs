@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
+use super::file::{BLOCK_BYTES, HEADER_BYTES, PIECE_BYTES};
 use super::*;
-use crate::clearing::StateHash;
+use crate::clearing::{StateHash, StateSource};
 use crate::domain::UtcNanos;
 use crate::journal::JournalStart;
+use crate::memory::ChunkedTable;
 use crate::register::{Coverage, RegisterCoverage};
 
 const JOURNAL: [u8; 16] = [5; 16];
@@ -40,7 +43,7 @@ fn coverage() -> RegisterCoverage {
 }
 
 fn load(store: &SnapshotStore, path: &std::path::Path) -> Result<Loaded<Vec<u8>>, SnapshotError> {
-    let read = |reader: &mut dyn Read| {
+    let read = |reader: &mut SnapshotReader| {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
         Ok(bytes)
@@ -76,7 +79,9 @@ fn a_snapshot_with_any_bit_flipped_or_any_end_cut_off_is_not_used() {
     take(&store, 9, &[3; 500]);
     let path = store.list().unwrap().remove(0).path;
     let good = fs::read(&path).unwrap();
-    for at in 0..good.len() {
+    // Every byte, but of the zeros behind the header some.
+    let zeros = HEADER_BYTES..BLOCK_BYTES;
+    for at in (0..good.len()).filter(|at| !zeros.contains(at) || at.is_multiple_of(61)) {
         let mut bad = good.clone();
         bad[at] ^= 1 << (at % 8);
         fs::write(&path, &bad).unwrap();
@@ -92,6 +97,53 @@ fn a_snapshot_with_any_bit_flipped_or_any_end_cut_off_is_not_used() {
     }
     fs::write(&path, &good).unwrap();
     load(&store, &path).unwrap();
+}
+
+#[test]
+fn parts_read_on_several_threads_are_what_was_written_and_a_bit_flipped_in_any_piece_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::new(directory.path().to_owned(), JOURNAL);
+    let engine: Vec<u8> = (0..11_000_000u32 / 4)
+        .flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes())
+        .collect();
+    take(&store, 9, &engine);
+    let path = store.list().unwrap().remove(0).path;
+    let load = |head: usize| {
+        let read = |reader: &mut SnapshotReader| {
+            let mut table = ChunkedTable::<[u64; 3]>::zeroed((engine.len() - head) / 24).map_err(|e| e.to_string())?;
+            let mut bytes = vec![0; head];
+            reader.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+            // Parts of whole blocks, and what does not fill one is read behind them.
+            let parts = table
+                .parts_mut()
+                .map(|part| part.as_chunks_mut::<4096>().0.as_flattened_mut());
+            let mut parts: Vec<_> = parts.collect();
+            let left = reader.left() as usize;
+            let last = parts
+                .pop()
+                .map(|part| part.split_at_mut(part.len().min(left) / 8192 * 4096).0);
+            parts.extend(last);
+            let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+            reader.fill(parts).map_err(|e| e.to_string())?;
+            for (part, length) in table.parts_mut().zip(lengths) {
+                bytes.extend_from_slice(&part[..length]);
+            }
+            reader.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+            Ok(bytes)
+        };
+        store.load(&path, read, |bytes: &Vec<u8>| state(bytes))
+    };
+    for head in [0, 4096, 300 << 12, 1100 << 12] {
+        assert!(load(head).unwrap().engine == engine, "parts from byte {head} on");
+    }
+    let good = fs::read(&path).unwrap();
+    for at in (5_000..good.len()).step_by(PIECE_BYTES - 77) {
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[good[at] ^ 16], at as u64).unwrap();
+        assert!(matches!(load(4096), Err(SnapshotError::Unusable { .. })), "byte {at}");
+        file.write_all_at(&good[at..=at], at as u64).unwrap();
+    }
+    load(4096).unwrap();
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub fn start(
     if !settings.follower.enabled {
         profile.leave_out_follower();
     }
+    // Before any thread lowers its class: it takes the caller's.
+    crate::memory::start_mapper();
     let directory = Arc::new(directory);
     let clock = SwitchClock::new();
     let (mut listen, mut backend, mut backend_reason) = (settings.listen, "", String::new());

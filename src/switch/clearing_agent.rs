@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::replay::event_of;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
 use crate::clearing::{Engine, Figures, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
 use crate::domain::{Code, LinkId, ParticipantIndex};
-use crate::follower::RegisterQuery;
+use crate::follower::{FollowerCounters, RegisterQuery};
 use crate::housekeeping::SnapshotDesk;
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
@@ -50,6 +50,8 @@ pub(super) struct RegisterRings {
     pub(super) queries: Arc<Ring<RegisterQuery>>,
     /// What the state was, from time to time.
     pub(super) marks: Arc<Ring<StateMark>>,
+    /// What the follower tells about itself, and how long clearing's duty cycles take beside it.
+    pub(super) counters: Arc<FollowerCounters>,
 }
 
 /// What the clearing stage is made of.
@@ -209,7 +211,11 @@ impl ClearingAgent {
     /// Tells the follower what the state is now; one that finds no room is left out.
     fn mark(&self) {
         if let Some(rings) = &self.parts.register {
-            let _next_time = rings.marks.push(self.parts.engine.state_mark());
+            let started = Instant::now();
+            let mark = self.parts.engine.state_mark();
+            let took = started.elapsed().as_nanos() as u64;
+            rings.counters.mark_longest_ns.fetch_max(took, Ordering::Relaxed);
+            let _next_time = rings.marks.push(mark);
         }
     }
 
@@ -365,8 +371,8 @@ impl ClearingAgent {
     }
 }
 
-impl Agent for ClearingAgent {
-    fn do_work(&mut self) -> Result<usize, AgentError> {
+impl ClearingAgent {
+    fn cycle(&mut self) -> usize {
         let backlog = self.outlet.overflow.len();
         self.outlet.drain();
         let mut work = backlog - self.outlet.overflow.len();
@@ -384,6 +390,21 @@ impl Agent for ClearingAgent {
         work += self.parts.desk.serve(&self.parts.engine);
         if work > 0 {
             self.parts.effects.notify();
+        }
+        work
+    }
+}
+
+impl Agent for ClearingAgent {
+    fn do_work(&mut self) -> Result<usize, AgentError> {
+        let underway = |rings: &RegisterRings| rings.counters.snapshot_underway.load(Ordering::Relaxed);
+        let in_snapshot = self.parts.register.as_ref().is_some_and(underway);
+        let started = Instant::now();
+        let work = self.cycle();
+        if work > 0
+            && let Some(rings) = &self.parts.register
+        {
+            rings.counters.clearing_took(started.elapsed(), in_snapshot);
         }
         Ok(work)
     }

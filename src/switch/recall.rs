@@ -9,7 +9,7 @@ use super::SwitchError;
 use super::replay::{check_rules, check_version, replay_engine};
 use crate::clearing::Engine;
 use crate::config::{Directory, Settings};
-use crate::journal::{Journal, JournalFiles, JournalOptions, JournalStart};
+use crate::journal::{Journal, JournalClaim, JournalFiles, JournalOptions, JournalStart};
 use crate::snapshot::{Loaded, SnapshotError, SnapshotStore};
 
 /// What a start cost.
@@ -17,7 +17,7 @@ use crate::snapshot::{Loaded, SnapshotError, SnapshotStore};
 pub struct StartFigures {
     /// The last event of the snapshot it began with; 0 = there was none.
     pub snapshot_event: u64,
-    /// Reading that.
+    /// Reading that, while the journal's end is looked for.
     pub snapshot_ms: u64,
     /// Finding the journal's end.
     pub journal_ms: u64,
@@ -146,7 +146,7 @@ pub(super) fn open_journal(
     Ok((journal, recalled))
 }
 
-/// Opens the journal where a snapshot says that it goes on, and then reads the snapshot; the inner error is that of a
+/// Opens the journal where a snapshot says that it goes on, and reads the snapshot meanwhile; the inner error is that of a
 /// snapshot which can't be used.
 #[allow(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
 fn begin_with(
@@ -159,19 +159,27 @@ fn begin_with(
         Ok(point) => point.start,
         Err(error) => return Ok(Err(error)),
     };
-    let started = Instant::now();
-    let journal = Journal::open(JournalOptions {
+    let options = JournalOptions {
         start: Some(start),
         ..options.clone()
+    };
+    // Only when the journal is this switch's own: a second one on the same data says so before it takes memory.
+    let claim = JournalClaim::take(&options.directory)?;
+    let ((journal, journal_ms), (loaded, snapshot_ms)) = std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().name("snapshot-reader".to_owned());
+        let reading = reading.spawn_scoped(scope, || timed(|| store.load_engine(path)));
+        let reading = reading.map_err(SwitchError::host("start a thread to read the snapshot"))?;
+        let journal = timed(|| Journal::open_claimed(options, claim));
+        let loaded = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, SwitchError>((journal, loaded))
     })?;
-    figures.journal_ms = started.elapsed().as_millis() as u64;
-    let started = Instant::now();
-    let loaded = match store.load_engine(path) {
+    let journal = journal?;
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return Ok(Err(error)),
     };
+    (figures.journal_ms, figures.snapshot_ms) = (journal_ms, snapshot_ms);
     figures.snapshot_event = loaded.point.event();
-    figures.snapshot_ms = started.elapsed().as_millis() as u64;
     tracing::info!(
         event = figures.snapshot_event,
         bytes = loaded.bytes,
@@ -180,6 +188,13 @@ fn begin_with(
         path.display()
     );
     Ok(Ok((journal, loaded)))
+}
+
+/// What `work` gives, and the milliseconds it took.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let started = Instant::now();
+    let done = work();
+    (done, started.elapsed().as_millis() as u64)
 }
 
 /// A number once given to a participant stays its own; changed terms take effect only as events.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::SwitchError;
 use crate::clearing::{Engine, Event, LedgerSnapshot, StateHash};
 use crate::domain::SchemeTerms;
-use crate::journal::{JournalError, JournalFiles, JournalStart, Record};
+use crate::journal::{JournalError, JournalFiles, JournalStart, Record, RecordBatch};
+use crate::memory::prefetch_read;
 use crate::wire::RecordKind;
 
 /// The ledger that a journal gives.
@@ -39,12 +40,10 @@ pub fn replay(directory: &Path, until: Option<u64>, progress: impl FnMut(u64)) -
     })
 }
 
-/// Events handed to the engine at a time.
-const BATCH_EVENTS: usize = 4096;
 /// How long before an event is applied what it needs is asked of memory.
 const LOOK_AHEAD_EVENTS: usize = 8;
 /// Batches that the reading thread may be ahead.
-const BATCHES_AHEAD: usize = 8;
+const BATCHES_AHEAD: usize = 6;
 
 /// Replays into `engine`, which has seen every event before `start` and none after. Another thread reads and checks ahead, so that the engine meets neither
 /// the disk nor a CRC.
@@ -57,8 +56,8 @@ pub(super) fn replay_engine(
 ) -> Result<Engine, JournalError> {
     let journal = JournalFiles::open(directory)?;
     let files = &journal;
-    let (full, batches) = sync_channel::<Vec<Record<'_>>>(BATCHES_AHEAD);
-    let (spent, empty) = channel::<Vec<Record<'_>>>();
+    let (full, batches) = sync_channel::<RecordBatch>(BATCHES_AHEAD);
+    let (spent, empty) = channel::<RecordBatch>();
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
             .name("replay-reader".to_owned())
@@ -73,9 +72,8 @@ pub(super) fn replay_engine(
                 });
             }
         };
-        for mut batch in batches {
-            apply(&mut engine, files, &batch, &mut progress)?;
-            batch.clear();
+        for batch in batches {
+            apply(&mut engine, &batch, &mut progress);
             // The reader may be done already.
             let _ = spent.send(batch);
         }
@@ -87,27 +85,21 @@ pub(super) fn replay_engine(
     Ok(engine)
 }
 
-/// Applies a batch that was read from `files` a while ago. Where its first segment is not kept any more, the batch is not
-/// applied, or the engine is worth nothing.
-fn apply(
-    engine: &mut Engine,
-    files: &JournalFiles,
-    batch: &[Record<'_>],
-    progress: &mut impl FnMut(u64),
-) -> Result<(), JournalError> {
-    let Some(first) = batch.first() else { return Ok(()) };
-    files.check_kept(first)?;
+fn apply(engine: &mut Engine, batch: &RecordBatch, progress: &mut impl FnMut(u64)) {
     for (at, record) in batch.iter().enumerate() {
-        if let Some(ahead) = batch.get(at + LOOK_AHEAD_EVENTS) {
-            engine.prefetch(&event_of(ahead));
+        if let Some(further) = batch.get(at + 2 * LOOK_AHEAD_EVENTS) {
+            // The other core has written it last.
+            prefetch_read(further.payload.as_ptr());
+            prefetch_read(further.payload.as_ptr().wrapping_add(further.payload.len() / 2));
         }
-        engine.apply(&event_of(record), &mut ());
+        if let Some(ahead) = batch.get(at + LOOK_AHEAD_EVENTS) {
+            engine.prefetch(&event_of(&ahead));
+        }
+        engine.apply(&event_of(&record), &mut ());
         if record.number % 1_000_000 == 0 {
             progress(record.number);
         }
     }
-    // It may have been used again meanwhile.
-    files.check_kept(first)
 }
 
 /// The event that stands in a record.
@@ -123,34 +115,19 @@ pub(super) fn event_of<'a>(record: &Record<'a>) -> Event<'a> {
 }
 
 /// Sends the checked events up to `until` in batches; what was read before damage is sent, too.
-fn read_ahead<'files>(
-    files: &'files JournalFiles,
+fn read_ahead(
+    files: &JournalFiles,
     start: &JournalStart,
     until: Option<u64>,
-    full: SyncSender<Vec<Record<'files>>>,
-    empty: Receiver<Vec<Record<'files>>>,
+    full: SyncSender<RecordBatch>,
+    empty: Receiver<RecordBatch>,
 ) -> Result<(), JournalError> {
-    let mut records = files
-        .records_from(start)?
-        .take_while(|record| !matches!((record, until), (Ok(record), Some(until)) if record.number > until));
+    let mut walk = files.walk_at(start)?;
     loop {
-        let mut batch = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH_EVENTS));
-        let mut ended = Ok(true);
-        while batch.len() < BATCH_EVENTS {
-            match records.next() {
-                Some(Ok(record)) => batch.push(record),
-                Some(Err(damage)) => {
-                    ended = Err(damage);
-                    break;
-                }
-                None => break,
-            }
-        }
-        if batch.len() == BATCH_EVENTS && ended.is_ok() {
-            ended = Ok(false);
-        }
+        let mut batch = empty.try_recv().unwrap_or_default();
+        let more = batch.fill(&mut walk, until.unwrap_or(u64::MAX));
         // Refused only when the engine's side is gone, by a panic that is on its way already.
-        if full.send(batch).is_err() || ended? {
+        if full.send(batch).is_err() || !more? {
             return Ok(());
         }
     }
@@ -186,23 +163,4 @@ fn journaled_rules(journal: &Path) -> Result<Option<u32>, JournalError> {
         .transpose()?
         .filter(|record| record.kind == RecordKind::Genesis);
     Ok(genesis.map(|record| bytemuck::pod_read_unaligned::<SchemeTerms>(record.payload).rules_version))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::tests::journal_of_ticks;
-
-    #[test]
-    fn a_batch_is_not_applied_from_a_segment_that_is_gone_since_it_was_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let _journal = journal_of_ticks(directory.path(), 3);
-        let files = JournalFiles::open(directory.path()).unwrap();
-        let batch: Vec<_> = files.records().map(Result::unwrap).collect();
-        let mut engine = Engine::new();
-        std::fs::remove_file(directory.path().join("000000000000.seg")).unwrap();
-        let refused = apply(&mut engine, &files, &batch, &mut |_| {});
-        assert!(matches!(refused, Err(JournalError::NotKept { .. })), "{refused:?}");
-        assert_eq!(engine.event_number(), 0);
-    }
 }

@@ -305,6 +305,7 @@ impl Stages {
             look_ups: Ring::new(LOOK_UPS, Arc::clone(&wakeup)),
             queries: Ring::new(REGISTER_QUERIES, Arc::clone(&wakeup)),
             marks: Ring::new(MARKS, wakeup),
+            counters: Arc::new(FollowerCounters::default()),
         });
         if register.is_none() {
             tracing::warn!(
@@ -314,7 +315,7 @@ impl Stages {
             );
         }
         let follower = register.as_ref().map(|rings| {
-            let counters = Arc::new(FollowerCounters::default());
+            let counters = Arc::clone(&rings.counters);
             let parts = FollowerParts {
                 source: journal.source,
                 superblock: Arc::clone(&journal.superblock),

@@ -1,5 +1,7 @@
 //! The players' own books against the switch's, and the audit of the journal.
 
+use std::path::PathBuf;
+
 use clearway::audit::recompute;
 use clearway::domain::{Code, Direction, ParticipantIndex, WindowId};
 use clearway::measure::switch_child::Shutdown;
@@ -11,7 +13,17 @@ use crate::support::code;
 use crate::support::daemon::{Daemon, Installation};
 
 /// Ends the switch in good order and holds all books against each other. Gives how many payments there were.
-pub(crate) fn all_books_agree(installation: &Installation, mut daemon: Daemon, known: &Known) -> u64 {
+pub(crate) fn all_books_agree(installation: &Installation, daemon: Daemon, known: &Known) -> u64 {
+    all_books_agree_over(installation, daemon, known, || installation.path("data/journal"))
+}
+
+/// As `all_books_agree`, where the whole journal is what `journal` gives once the switch has ended.
+pub(crate) fn all_books_agree_over(
+    installation: &Installation,
+    mut daemon: Daemon,
+    known: &Known,
+    journal: impl FnOnce() -> PathBuf,
+) -> u64 {
     daemon.signal(libc::SIGTERM);
     assert_eq!(daemon.exit_code(), Some(0));
     let shutdown: Shutdown = serde_json::from_value(installation.shutdown_report()).unwrap();
@@ -62,7 +74,7 @@ pub(crate) fn all_books_agree(installation: &Installation, mut daemon: Daemon, k
     let differences = books.compare(&[], &shutdown.windows, &shutdown.participants);
     assert_eq!(differences, Vec::<String>::new());
 
-    let journal = installation.path("data/journal");
+    let journal = journal();
     let audited = recompute(&journal, |_| {}).unwrap();
     assert_eq!(audited.findings, Vec::<String>::new());
     assert!(audited.is_zero_sum());

@@ -62,10 +62,15 @@ impl Installation {
 
     /// Segments as short as a profile may have them, so that a short run fills some.
     pub fn with_short_segments(self) -> Self {
+        self.with_profile("segment_mib = 4", "segment_mib = 1")
+    }
+
+    /// Changes the profile: `from` becomes `to`.
+    pub fn with_profile(self, from: &str, to: &str) -> Self {
         let path = self.path("profile.toml");
         let profile = std::fs::read_to_string(&path).unwrap();
-        assert!(profile.contains("segment_mib = 4"));
-        std::fs::write(path, profile.replace("segment_mib = 4", "segment_mib = 1")).unwrap();
+        assert!(profile.contains(from), "{profile}");
+        std::fs::write(path, profile.replace(from, to)).unwrap();
         self
     }
 

@@ -22,7 +22,7 @@ fn store(directory: &Path, segment_bytes: u64) -> SegmentStore {
 fn store_of_two(directory: &Path) -> SegmentStore {
     let store = store(directory, SEGMENT_BYTES);
     for number in 0..2 {
-        store.make(number, &zeros(SEGMENT_BYTES).unwrap(), true).unwrap();
+        store.make(number, &zeros(SEGMENT_BYTES).unwrap()).unwrap();
     }
     store
 }
@@ -82,13 +82,13 @@ fn a_segment_that_could_not_be_used_again_is_never_made_shorter_under_who_has_it
     // It is of another length.
     let half = OpenOptions::new().write(true).open(store.path(1)).unwrap();
     half.set_len(SEGMENT_BYTES / 2).unwrap();
-    store.make(2, &zeros(SEGMENT_BYTES).unwrap(), true).unwrap();
+    store.make(2, &zeros(SEGMENT_BYTES).unwrap()).unwrap();
     store.reuse_first(3, u64::MAX).unwrap_err();
     assert!(!unfinished(3).exists() && !store.path(1).exists());
     // Even where it could not be removed, what is made next is another file.
     fs::hard_link(store.path(2), unfinished(3)).unwrap();
     let before = fs::read(store.path(2)).unwrap();
-    store.make(3, &zeros(SEGMENT_BYTES).unwrap(), true).unwrap();
+    store.make(3, &zeros(SEGMENT_BYTES).unwrap()).unwrap();
     let inode = |number| fs::metadata(store.path(number)).unwrap().ino();
     assert_ne!(inode(2), inode(3));
     assert_eq!(fs::read(store.path(2)).unwrap(), before);
@@ -98,7 +98,7 @@ fn a_segment_that_could_not_be_used_again_is_never_made_shorter_under_who_has_it
 fn a_full_disk_is_met_where_a_segment_is_made_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path(), 1 << 43);
-    let refused = store.make(0, &zeros(1 << 20).unwrap(), true);
+    let refused = store.make(0, &zeros(1 << 20).unwrap());
     assert!(
         matches!(&refused, Err(JournalError::NoSpace { bytes, .. }) if *bytes == 1 << 43),
         "{refused:?}"

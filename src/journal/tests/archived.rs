@@ -10,15 +10,15 @@ use super::SEGMENT_BYTES;
 use super::chained::{chain_again, chained, copy, rewrite};
 use crate::journal::*;
 
-const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+pub(super) const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-struct Written {
-    journal: TempDir,
-    chain: Chain,
-    sealed: u64,
+pub(super) struct Written {
+    pub(super) journal: TempDir,
+    pub(super) chain: Chain,
+    pub(super) sealed: u64,
 }
 
-fn written() -> Written {
+pub(super) fn written() -> Written {
     let journal = tempfile::tempdir().unwrap();
     let durable = chained(journal.path(), 1_000);
     Written {
@@ -29,7 +29,7 @@ fn written() -> Written {
 }
 
 impl Written {
-    fn open(&self, archive: &Path) -> Archive {
+    pub(super) fn open(&self, archive: &Path) -> Archive {
         Archive::open_to_add(archive, self.chain.start().journal_id, SEGMENT_BYTES).unwrap()
     }
 
@@ -40,7 +40,7 @@ impl Written {
     }
 
     /// Archives what is missing.
-    fn archive(&self, archive: &mut Archive) {
+    pub(super) fn archive(&self, archive: &mut Archive) {
         for number in archive.segments().last().map_or(0, |last| last + 1)..self.sealed {
             let mut adding = self.begin(archive, number);
             let manifest = loop {
@@ -54,11 +54,11 @@ impl Written {
     }
 
     fn segment(&self, number: u64) -> Vec<u8> {
-        fs::read(segment::segment_path(self.journal.path(), number)).unwrap()
+        fs::read(directory::segment_path(self.journal.path(), number)).unwrap()
     }
 }
 
-fn events(directory: &Path) -> Vec<(u64, Vec<u8>)> {
+pub(super) fn events(directory: &Path) -> Vec<(u64, Vec<u8>)> {
     let files = JournalFiles::open(directory).unwrap();
     let events = files.records().map(Result::unwrap);
     events.map(|record| (record.number, record.payload.to_vec())).collect()
@@ -275,10 +275,10 @@ fn a_segment_in_neither_place_is_named_and_one_that_is_there_and_another_is_not_
     written.archive(&mut archive);
     let to = copy(written.journal.path());
     rewrite(to.path(), 7);
-    let before = fs::read(segment::segment_path(to.path(), 0)).unwrap();
+    let before = fs::read(directory::segment_path(to.path(), 0)).unwrap();
     let refused = archive.restore_to(to.path(), 0..=1, THREADS, &|_| {});
     assert!(matches!(refused, Err(ArchiveError::Other { .. })), "{refused:?}");
-    assert!(fs::read(segment::segment_path(to.path(), 0)).unwrap() == before);
+    assert!(fs::read(directory::segment_path(to.path(), 0)).unwrap() == before);
     fs::remove_file(place.path().join("000000000001.toml")).unwrap();
     let gap = Archive::open(place.path()).unwrap();
     let refused = gap.restore_to(tempfile::tempdir().unwrap().path(), 0..=2, THREADS, &|_| {});
@@ -297,10 +297,10 @@ fn nothing_is_restored_into_a_journal_that_a_switch_has_or_that_is_another_or_wo
     let to = copy(written.journal.path());
     let oldest = written.sealed;
     for number in 0..oldest {
-        fs::remove_file(segment::segment_path(to.path(), number)).unwrap();
+        fs::remove_file(directory::segment_path(to.path(), number)).unwrap();
     }
     let restore = |to: &Path, first, last| archive.restore_to(to, first..=last, THREADS, &|_| {});
-    let lock = segment::DirectoryLock::take(to.path()).unwrap();
+    let lock = directory::DirectoryLock::take(to.path()).unwrap();
     let refused = restore(to.path(), 0, oldest - 1);
     assert!(
         matches!(refused, Err(ArchiveError::Journal(JournalError::InUse { .. }))),
@@ -312,7 +312,11 @@ fn nothing_is_restored_into_a_journal_that_a_switch_has_or_that_is_another_or_wo
         matches!(refused, Err(ArchiveError::Missing { segment, .. }) if segment == oldest - 1),
         "{refused:?}"
     );
-    assert_eq!(segment::list(to.path()).unwrap().start, oldest, "nothing was restored");
+    assert_eq!(
+        directory::list(to.path()).unwrap().start,
+        oldest,
+        "nothing was restored"
+    );
     let other = tempfile::tempdir().unwrap();
     drop(Journal::create(super::options(other.path())).unwrap());
     let count = fs::read_dir(other.path()).unwrap().count();
@@ -335,14 +339,14 @@ fn a_restore_that_ends_half_way_leaves_no_gap_and_goes_on_when_it_is_asked_again
     for threads in 1..=4 {
         let to = copy(written.journal.path());
         for number in 0..oldest {
-            fs::remove_file(segment::segment_path(to.path(), number)).unwrap();
+            fs::remove_file(directory::segment_path(to.path(), number)).unwrap();
         }
         fs::write(&damaged, &right[1..]).unwrap();
         let threads = NonZeroUsize::new(threads).unwrap();
         let restore = || archive.restore_to(to.path(), 0..=oldest - 1, threads, &|_| {});
         let refused = restore();
         assert!(matches!(refused, Err(ArchiveError::Damaged { .. })), "{refused:?}");
-        let there = segment::list(to.path()).expect("no gap");
+        let there = directory::list(to.path()).expect("no gap");
         assert!(1 < there.start && there.start < oldest, "{there:?}");
         JournalFiles::open(to.path()).unwrap();
         fs::write(&damaged, &right).unwrap();

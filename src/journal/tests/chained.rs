@@ -80,7 +80,7 @@ pub(super) fn rewrite(place: &Path, number: u64) -> u64 {
             .unwrap();
         (files.journal_id(), record.position - 32, record.payload.len())
     };
-    let path = segment::segment_path(place, position / SEGMENT_BYTES);
+    let path = directory::segment_path(place, position / SEGMENT_BYTES);
     let mut bytes = fs::read(&path).unwrap();
     let offset = (position % SEGMENT_BYTES) as usize;
     let mut header = RecordHeader::read(&bytes, offset);
@@ -244,7 +244,7 @@ fn damage_is_not_called_tampering_and_what_lies_before_it_is_held_against_the_ch
             .map(Result::unwrap)
             .find(|record| record.number == number);
         let position = hit.unwrap().position;
-        let path = segment::segment_path(copy.path(), position / SEGMENT_BYTES);
+        let path = directory::segment_path(copy.path(), position / SEGMENT_BYTES);
         let mut bytes = fs::read(&path).unwrap();
         bytes[(position % SEGMENT_BYTES) as usize - 8] ^= 1;
         fs::write(&path, bytes).unwrap();
@@ -304,7 +304,7 @@ fn a_chain_that_ends_before_the_journal_begins_is_refused_and_not_cut() {
     let torn = &whole[..whole.len() / 8];
     fs::write(&path, torn).unwrap();
     for number in 0..2 {
-        fs::remove_file(segment::segment_path(place.path(), number)).unwrap();
+        fs::remove_file(directory::segment_path(place.path(), number)).unwrap();
     }
     let refused = ChainWriter::open(place.path());
     assert!(
@@ -321,7 +321,7 @@ fn a_journal_whose_end_was_cut_off_is_shorter_than_its_chain() {
     let end = Chain::read(place.path()).unwrap().unwrap().end();
     // The last checkpoint's event and all behind it become zeros, in every segment.
     for number in (end - 64) / SEGMENT_BYTES..=durable / SEGMENT_BYTES {
-        let path = segment::segment_path(place.path(), number);
+        let path = directory::segment_path(place.path(), number);
         let mut bytes = fs::read(&path).unwrap();
         let from = (end - 64).max(number * SEGMENT_BYTES + 4096) % SEGMENT_BYTES;
         bytes[from as usize..].fill(0);

@@ -290,6 +290,69 @@ fn appending_stops_where_the_prepared_segments_end_and_goes_on_when_there_are_mo
 }
 
 #[test]
+fn a_new_segment_is_written_in_proportion_to_what_is_appended_and_at_once_when_it_is_the_last() {
+    const LONG: u64 = 1 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(JournalOptions {
+        segment_bytes: LONG,
+        ring_bytes: 4 * LONG,
+        ..options(directory.path())
+    })
+    .unwrap();
+    // The active one and the next; a third is wanted.
+    assert_eq!(journal.positions.prepared(), 2 * LONG);
+    let put = |journal: &mut Journal, bytes: u64| {
+        let end = journal.appender.position() + bytes;
+        while journal.appender.position() < end {
+            journal.put_next();
+        }
+        journal.appender.publish();
+        journal.syncer.sync().unwrap();
+        journal.read_all();
+    };
+    let pieces = |journal: &mut Journal, now: UtcNanos| {
+        let mut pieces = 0;
+        while journal.preparer.prepare_piece(now).unwrap() == Preparation::Piece {
+            pieces += 1;
+        }
+        pieces
+    };
+    let now = UtcNanos(1_000_000_000);
+    let begun = pieces(&mut journal, now);
+    assert!(begun <= 2, "{begun} pieces at once");
+    assert_eq!(
+        pieces(&mut journal, now),
+        0,
+        "nothing was appended and no time has passed"
+    );
+    put(&mut journal, LONG / 8);
+    let after_some = pieces(&mut journal, now);
+    assert!(
+        (1..=2).contains(&after_some),
+        "{after_some} pieces for an eighth of a segment"
+    );
+    assert!(
+        pieces(&mut journal, now.plus(20_000_000)) >= 1,
+        "an idle switch goes on, slowly"
+    );
+    put(&mut journal, LONG / 2);
+    pieces(&mut journal, now.plus(20_000_000));
+    assert_eq!(
+        journal.positions.prepared(),
+        3 * LONG,
+        "ready before the active one is full"
+    );
+    // Nobody prepares until the last segment is being written: then the next one does not wait for anything.
+    put(&mut journal, 3 * LONG / 2);
+    assert_eq!(journal.positions.appended() / LONG, 2);
+    pieces(&mut journal, now.plus(20_000_000));
+    assert!(journal.positions.prepared() >= 4 * LONG);
+    let last_event = journal.appender.next_event_number() - 1;
+    drop(journal);
+    assert_eq!(numbers_in_files(directory.path()), (1..=last_event).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_file_system_in_memory_is_written_with_fdatasync_and_that_is_said() {
     let Ok(directory) = tempfile::tempdir_in("/dev/shm") else {
         // A host without tmpfs has no such fallback to show.
