@@ -200,9 +200,11 @@ impl Plan {
                 self.follower = FollowerSettings {
                     enabled: true,
                     snapshot_every_s: 2,
+                    payments_in_memory: 16,
                     ..self.follower
                 };
-                let weights = [Fault::Crash, Fault::Cut, Fault::FollowerLags];
+                // A follower that waits for room answers none the less, and must know what it has not passed.
+                let weights = [Fault::Crash, Fault::Cut, Fault::FollowerLags, Fault::FilesFull];
                 self.faults.weights = weights.map(|fault| (fault, 10)).to_vec();
             }
         }
