@@ -220,7 +220,7 @@ fn the_whole_is_read_by_the_tools(installation: &Installation, taken_away: &[Str
         (&ended["event_number"], &ended["state_hash"])
     );
     let mut checkpoints = vec!["--json", "-"];
-    assert!(taken_away.len() > 5);
+    assert!(!taken_away.is_empty());
     for value in taken_away {
         checkpoints.extend(["--checkpoint", value]);
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use clearway::clearing::{Outlet, Recalled};
-use clearway::domain::{ParticipantIndex, PaymentId};
+use clearway::domain::{ParticipantIndex, PaymentId, UtcNanos};
+use clearway::register::FiledWord;
 use clearway::wire::{
     Effect, EffectFrame, FindingEvent, Frame, InquiryAnswer, LookUp, PaymentBody, RegisterEntry, WordEntry, WordKind,
     unknown_payment,
@@ -16,6 +17,8 @@ use crate::ledgers::{LINK, Ledgers};
 pub(crate) struct Register {
     entries: BTreeMap<PaymentId, RegisterEntry>,
     words: BTreeMap<(u16, u64), WordEntry>,
+    /// Reversals that the engine has forgotten.
+    forgotten: BTreeMap<(u16, u64), FiledWord>,
     pub(crate) asked: Vec<LookUp>,
     /// The request that each event brought.
     pub(crate) requests: BTreeMap<u64, PaymentBody>,
@@ -59,6 +62,17 @@ impl Outlet for Heard<'_> {
         let key = (word.participant.0, word.number);
         assert_eq!(self.register.words.insert(key, *word), None, "a number given twice");
     }
+
+    fn forgotten(&mut self, word: &WordEntry, raised: UtcNanos) {
+        let key = (word.participant.0, word.number);
+        let told = &self.register.words[&key];
+        assert_eq!((told.id, told.kind), (word.id, WordKind::Reversal as u8));
+        let filed = FiledWord {
+            word: *word,
+            time: raised,
+        };
+        assert_eq!(self.register.forgotten.insert(key, filed), None, "forgotten twice");
+    }
 }
 
 impl Ledgers {
@@ -87,7 +101,10 @@ impl Ledgers {
                         EffectFrame::new(to, LINK, &payment.answer(word, flags))
                     }
                     WordKind::FinalNotice => EffectFrame::new(to, LINK, &payment.final_notice(word, flags)),
-                    WordKind::Reversal => panic!("no evening is so long that a Reversal is forgotten"),
+                    WordKind::Reversal => {
+                        let filed = &self.register.forgotten[&(to.0, word)];
+                        filed.frame(&payment, LINK).expect("a kind that there is")
+                    }
                 }
             }
         }

@@ -299,8 +299,8 @@ fn a_new_segment_is_written_in_proportion_to_what_is_appended_and_at_once_when_i
         ..options(directory.path())
     })
     .unwrap();
-    // The active one and the next; a third is wanted.
-    assert_eq!(journal.positions.prepared(), 2 * LONG);
+    // The active one and two more; when it is full another is wanted.
+    assert_eq!(journal.positions.prepared(), 3 * LONG);
     let put = |journal: &mut Journal, bytes: u64| {
         let end = journal.appender.position() + bytes;
         while journal.appender.position() < end {
@@ -318,6 +318,8 @@ fn a_new_segment_is_written_in_proportion_to_what_is_appended_and_at_once_when_i
         pieces
     };
     let now = UtcNanos(1_000_000_000);
+    assert_eq!(journal.preparer.prepare_piece(now).unwrap(), Preparation::Done);
+    put(&mut journal, LONG);
     let begun = pieces(&mut journal, now);
     assert!(begun <= 2, "{begun} pieces at once");
     assert_eq!(
@@ -339,14 +341,14 @@ fn a_new_segment_is_written_in_proportion_to_what_is_appended_and_at_once_when_i
     pieces(&mut journal, now.plus(20_000_000));
     assert_eq!(
         journal.positions.prepared(),
-        3 * LONG,
+        4 * LONG,
         "ready before the active one is full"
     );
     // Nobody prepares until the last segment is being written: then the next one does not wait for anything.
     put(&mut journal, 3 * LONG / 2);
-    assert_eq!(journal.positions.appended() / LONG, 2);
+    assert_eq!(journal.positions.appended() / LONG, 3);
     pieces(&mut journal, now.plus(20_000_000));
-    assert!(journal.positions.prepared() >= 4 * LONG);
+    assert!(journal.positions.prepared() >= 5 * LONG);
     let last_event = journal.appender.next_event_number() - 1;
     drop(journal);
     assert_eq!(numbers_in_files(directory.path()), (1..=last_event).collect::<Vec<_>>());
