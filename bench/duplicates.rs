@@ -25,6 +25,8 @@ fn id(n: u64) -> PaymentId {
 }
 
 fn main() {
+    // As in the switch: the next page is mapped while the last one is filled.
+    clearway::memory::start_mapper();
     let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let ids = setting("CLEARWAY_BENCH_IDS").unwrap_or(10_000_000).max(1);
     let mut index = DuplicateIndex::new();

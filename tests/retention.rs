@@ -166,6 +166,8 @@ fn journal_many_times_the_bound(backend: BackendChoice, times: u64) {
         for _ in 0..=random.below(5) {
             load.go_on(1 + random.below(2_000));
             wait_for_the_bound(&installation, &load);
+            // On a quick machine no life is as long as the windows' second.
+            ask(&installation.path("data/admin.sock"), "close-window").expect("the switch answers");
             let status = status(&installation);
             journaled = status["journal"]["durable"].as_u64().unwrap();
             taken_away.extend(status["chain"]["checkpoint"].as_str().map(str::to_owned));

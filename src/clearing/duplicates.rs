@@ -277,9 +277,12 @@ impl DuplicateIndex {
     }
 }
 
+/// The table looks at the lowest bits first, and a product's lowest bits hang on its factor's lowest alone, which are the
+/// same for all originators of a date: so the highest are folded down.
 #[inline]
 fn spread(key: u64) -> u64 {
-    (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    let product = (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    product ^ product >> 32
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //!
 //! Trees and no hash tables: they grow without a pause, and their order is that of the payments.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::engine::Engine;
 use super::finding::Known;
 use super::payment::PaymentRecord;
-use crate::domain::{BusinessDate, Code, Kind, PaymentId, PaymentSlot, PaymentState, UtcNanos};
+use crate::domain::{BusinessDate, Code, Kind, ParticipantIndex, PaymentId, PaymentSlot, PaymentState, UtcNanos};
 use crate::wire::PaymentBody;
 
 /// What refunds hold of their originals, which may have gone from the engine long ago.
@@ -68,9 +68,13 @@ impl Refunds {
 
     /// Forgets the sums of originals dated before `first` that no open refund holds: none of them can be refunded.
     pub(super) fn forget_before(&mut self, first: BusinessDate) {
-        let held: BTreeSet<PaymentId> = self.open.values().copied().collect();
-        self.sums
-            .retain(|original, _| original.date() >= first || held.contains(original));
+        let kept = self.sums.split_off(&PaymentId::new(first, ParticipantIndex(0), 0, 0));
+        let mut past = std::mem::replace(&mut self.sums, kept);
+        for original in self.open.values().filter(|original| original.date() < first) {
+            if let Some(sum) = past.remove(original) {
+                self.sums.insert(*original, sum);
+            }
+        }
     }
 
     /// (original, sum) in the order of the originals.

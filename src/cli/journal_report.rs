@@ -220,6 +220,7 @@ fn ratio(value: f64, by: f64) -> Option<f64> {
 
 pub(super) fn replay(journal: &Path, until: Option<u64>, json_to: Option<&Path>) -> Result<Verdict, CliError> {
     crate::switch::check_rules(journal).map_err(|error| CliError::Failed(error.to_string()))?;
+    crate::memory::start_mapper();
     let mut progress = Progress::new();
     let ledger = crate::switch::replay(journal, until, |event| {
         progress.tell(|| format!("replayed to event {event}"));

@@ -12,7 +12,7 @@ use super::schedule::SnapshotSchedule;
 use super::words::Spans;
 use crate::agent::{Agent, AgentError, IntakeState, RETRY_PAUSE};
 use crate::clearing::{Engine, Event, StateMark};
-use crate::domain::{BusinessDate, SECOND, UtcNanos};
+use crate::domain::{BusinessDate, Code, SECOND, UtcNanos};
 use crate::journal::{JournalReader, JournalStart};
 use crate::register::DayRegister;
 use crate::wire::{Effect, EffectFrame, FindingEvent, LookUp, Query, RecordKind, unknown_payment};
@@ -29,6 +29,10 @@ const CLOSING_MAX: Duration = Duration::from_secs(3);
 /// Places in [`Follower::troubles`].
 const OF_FOLLOWING: usize = 0;
 pub(super) const OF_SNAPSHOTS: usize = 1;
+const OF_READING: usize = 2;
+/// Look-ups and inquiries answered in a duty cycle, which follows so many events ([`EVENTS_PER_CYCLE`]) at the most: however
+/// many questions come, it does not fall behind for them.
+const QUESTIONS_PER_CYCLE: usize = 64;
 
 /// The second engine and what it writes.
 pub(super) struct Ledger {
@@ -55,8 +59,14 @@ pub struct Follower {
     pub(super) days_next: UtcNanos,
     pub(super) paused_until: UtcNanos,
     pub(super) snapshot_after: UtcNanos,
-    /// What it can't do at the moment: to follow and file, and to take snapshots.
-    pub(super) troubles: [Option<String>; 2],
+    /// Look-ups of what could not be read.
+    unread: Vec<LookUp>,
+    /// True when words could not be read.
+    words_unread: bool,
+    /// Until then what could not be read is not tried again.
+    unread_until: UtcNanos,
+    /// What it can't do at the moment: to follow and file, to take snapshots, to read the register.
+    troubles: [Option<String>; 3],
     pub(super) stopped: bool,
 }
 
@@ -78,7 +88,10 @@ impl Follower {
             days_next: UtcNanos(0),
             paused_until: UtcNanos(0),
             snapshot_after: UtcNanos(0),
-            troubles: [None, None],
+            unread: Vec::new(),
+            words_unread: false,
+            unread_until: UtcNanos(0),
+            troubles: [None, None, None],
             stopped: false,
         }
     }
@@ -144,7 +157,10 @@ impl Follower {
             self.look_ups.insert(look_up.event, look_up);
             taken += 1;
         }
-        while let Some(query) = self.parts.queries.pop() {
+        // What is not taken fills the ring, and who asks then is told to come again.
+        while self.queries.len() < self.parts.queries.capacity()
+            && let Some(query) = self.parts.queries.pop()
+        {
             self.queries.push_back(query);
             taken += 1;
         }
@@ -205,9 +221,10 @@ impl Follower {
         Ok(followed)
     }
 
-    /// Answers what waits for events that have been passed.
-    fn answer(&mut self) -> Result<usize, Trouble> {
-        let Some(ledger) = &self.ledger else { return Ok(0) };
+    /// Answers what waits for events that have been passed. What can't be read now is put aside and tried again later:
+    /// nobody else waits for it, and never is it answered that there was no such payment.
+    fn answer(&mut self, now: UtcNanos) -> usize {
+        let Some(ledger) = &self.ledger else { return 0 };
         let passed = ledger.engine.event_number();
         #[cfg(test)]
         let passed = if fault::gets_wrong(fault::Fault::AnswerTooEarly) {
@@ -215,18 +232,35 @@ impl Follower {
         } else {
             passed
         };
-        let mut work = 0;
-        while let Some(entry) = self.look_ups.first_entry() {
+        let tries_again = now >= self.unread_until;
+        if tries_again {
+            let again = self.unread.drain(..).map(|look_up| (look_up.event, look_up));
+            self.look_ups.extend(again);
+        }
+        let (mut work, mut refused) = (0, None);
+        while work < QUESTIONS_PER_CYCLE
+            && let Some(entry) = self.look_ups.first_entry()
+        {
             if *entry.key() > passed {
                 break;
             }
-            let found = ledger.register.payment(entry.get().id)?;
-            self.findings
-                .push_back(FindingEvent::new(entry.remove(), found.as_ref()));
-            FollowerCounters::add(&self.parts.counters.look_ups, 1);
             work += 1;
+            match ledger.register.payment(entry.get().id) {
+                Ok(found) => {
+                    self.findings
+                        .push_back(FindingEvent::new(entry.remove(), found.as_ref()));
+                    FollowerCounters::add(&self.parts.counters.look_ups, 1);
+                }
+                Err(error) => {
+                    self.unread.push(entry.remove());
+                    refused = Some(error);
+                }
+            }
         }
-        while let Some(RegisterQuery { after, query }) = self.queries.front().copied() {
+        let questions_end = work + QUESTIONS_PER_CYCLE;
+        while work < questions_end
+            && let Some(RegisterQuery { after, query }) = self.queries.front().copied()
+        {
             if after > passed {
                 break;
             }
@@ -237,9 +271,15 @@ impl Follower {
                     id,
                     reference,
                 } => {
-                    let answer = match ledger.register.payment(id)? {
-                        Some(entry) => entry.inquiry_answer(participant, reference),
-                        None => unknown_payment(id, reference),
+                    let answer = match ledger.register.payment(id) {
+                        Ok(Some(entry)) => entry.inquiry_answer(participant, reference),
+                        Ok(None) => unknown_payment(id, reference),
+                        Err(error) => {
+                            refused = Some(error);
+                            let mut later = unknown_payment(id, reference);
+                            later.code = Code::NotTaken as u8;
+                            later
+                        }
                     };
                     self.frames.push_back(EffectFrame::new(participant, link, &answer));
                     FollowerCounters::add(&self.parts.counters.inquiries, 1);
@@ -254,19 +294,33 @@ impl Follower {
             self.queries.pop_front();
             work += 1;
         }
-        if self.frames.is_empty() && !self.spans.is_empty() {
-            let frames = self.spans.next(&ledger.register)?;
-            #[cfg(test)]
-            let frames = {
-                let mut frames = frames;
-                fault::spoil_words(&mut frames);
-                frames
-            };
-            FollowerCounters::add(&self.parts.counters.words, frames.len() as u64);
-            self.frames.extend(frames);
-            work += 1;
+        if self.frames.is_empty() && !self.spans.is_empty() && (tries_again || !self.words_unread) {
+            match self.spans.next(&ledger.register) {
+                Ok(frames) => {
+                    #[cfg(test)]
+                    let frames = {
+                        let mut frames = frames;
+                        fault::spoil_words(&mut frames);
+                        frames
+                    };
+                    self.words_unread = false;
+                    FollowerCounters::add(&self.parts.counters.words, frames.len() as u64);
+                    self.frames.extend(frames);
+                    work += 1;
+                }
+                Err(error) => {
+                    self.words_unread = true;
+                    refused = Some(error);
+                }
+            }
         }
-        Ok(work)
+        if let Some(error) = refused {
+            self.unread_until = now.plus(PAUSE_NS);
+            self.complain(OF_READING, &Trouble::Register(error));
+        } else if self.unread.is_empty() && !self.words_unread && now >= self.unread_until {
+            self.has_passed(OF_READING);
+        }
+        work
     }
 
     /// Hands over what there is room for: never ahead of live traffic.
@@ -302,7 +356,7 @@ impl Follower {
             self.begin()?;
         }
         let mut work = self.follow()?;
-        work += self.answer()?;
+        work += self.answer(now);
         work += self.hand_over();
         work += self.take_snapshot_if_due(now)?;
         work += self.seal_days(now)?;
@@ -354,14 +408,14 @@ impl Follower {
 
 impl Agent for Follower {
     fn do_work(&mut self) -> Result<usize, AgentError> {
+        if self.stopped {
+            return Ok(0);
+        }
         let taken = self.take_questions();
         let now = self.parts.clock.now();
-        if self.stopped {
-            return Ok(taken);
-        }
         let turn = if now < self.paused_until {
             // What is on file can be told all the same.
-            self.answer().map(|work| work + self.hand_over())
+            Ok(self.answer(now) + self.hand_over())
         } else {
             self.turn(now)
         };

@@ -298,6 +298,64 @@ fn an_old_inquiry_is_answered_from_the_register() {
 }
 
 #[test]
+fn what_cannot_be_read_holds_nobody_else_up_and_is_answered_when_it_can() {
+    let mut house = House::new();
+    let paid = house.pay_some(64);
+    house.follow();
+    let rename_all = |house: &House, from: &str, to: &str| {
+        let mut renamed = 0;
+        for day in std::fs::read_dir(house.data.path().join("register")).unwrap() {
+            for file in std::fs::read_dir(day.unwrap().path()).unwrap() {
+                let file = file.unwrap().path();
+                if file.extension().is_some_and(|extension| extension == from) {
+                    std::fs::rename(&file, file.with_extension(to)).unwrap();
+                    renamed += 1;
+                }
+            }
+        }
+        assert!(renamed > 0, "no run is on disk yet");
+    };
+    rename_all(&house, "run", "away");
+    assert_eq!(
+        house.look_up(house.live.event_number(), paid[0]),
+        None,
+        "nothing is said of what can't be read"
+    );
+    assert!(house.trouble().contains(".run"), "{}", house.trouble());
+    let query = Query::Inquiry {
+        link: crate::domain::LinkId(3),
+        participant: ParticipantIndex(0),
+        id: paid[1],
+        reference: 7,
+    };
+    house.queries.push(RegisterQuery { after: 1, query }).unwrap();
+    house.follow();
+    let Some(Effect::Frame(frame)) = house.effects.pop() else {
+        panic!("no answer")
+    };
+    assert_eq!(
+        InquiryAnswer::read(&frame.bytes).code,
+        crate::domain::Code::NotTaken as u8
+    );
+    // Others are followed and answered meanwhile, however often it is tried again.
+    let late = house.pay_some(8);
+    for _ in 0..40 {
+        house.pass(SECOND / 4);
+        house.follow();
+    }
+    let followed = house.counters.event.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(followed, house.live.event_number());
+    let last = house.look_up(followed, late[7]).expect("it is still in memory");
+    assert_eq!(last.facts().unwrap().id, late[7]);
+    rename_all(&house, "away", "run");
+    house.pass(2 * SECOND);
+    house.follow();
+    let found = house.findings.pop().expect("now it can be read");
+    assert_eq!(found.facts().unwrap().id, paid[0]);
+    assert_eq!(house.trouble(), "");
+}
+
+#[test]
 fn a_start_from_a_snapshot_leads_to_the_state_of_the_whole_journal_and_the_register_is_whole() {
     let mut house = House::new();
     let mut paid = house.pay_some(40);

@@ -45,6 +45,10 @@ impl Follower {
 
     pub(super) fn take_snapshot(&mut self, now: UtcNanos) -> Result<(), Trouble> {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        // A breach is found where it happens and not kept: a start must come by it again.
+        if ledger.engine.breach().is_some() {
+            return Ok(());
+        }
         let started = Instant::now();
         self.parts.counters.snapshot_underway.store(true, Ordering::Relaxed);
         let position = ledger.reader.position();

@@ -11,11 +11,13 @@ use crate::memory::MappedMemory;
 
 /// Zeros written at a time, where what may be written is not more already: little, for a durable write waits behind it.
 const PIECE_BYTES: u64 = 128 << 10;
-/// Bytes of new segments that may be written for so many ([`PER_APPENDED_BYTES`]) that were appended: a segment is ready when
-/// two thirds of the one before it are full.
-const PER_APPENDED: u64 = 3;
-/// See [`PER_APPENDED`].
-const PER_APPENDED_BYTES: u64 = 2;
+/// Bytes of new segments that may be written for two that were appended: a segment is ready when two thirds of the one before
+/// it are full.
+const PER_TWO_APPENDED: u64 = 3;
+/// The same where no other segment stands ready: when a quarter of it is full.
+const PER_TWO_APPENDED_ALONE: u64 = 8;
+/// When less than so many eighths of a segment stand ready, the next is made as fast as the disk can: intake stops at four.
+const URGENT_EIGHTHS: u64 = 5;
 /// One more piece may be written for every such time, so that an idle switch comes to its segments, too.
 const IDLE_PIECE_NS: u64 = 20 * MILLISECOND;
 
@@ -112,11 +114,15 @@ impl Preparer {
         };
         let idle_pieces = now.since(making.time) / IDLE_PIECE_NS;
         making.time = making.time.plus(idle_pieces * IDLE_PIECE_NS);
-        making.allowance +=
-            (appended - making.appended) * PER_APPENDED / PER_APPENDED_BYTES + idle_pieces * PIECE_BYTES;
+        let per_two = if self.ahead > 1 {
+            PER_TWO_APPENDED
+        } else {
+            PER_TWO_APPENDED_ALONE
+        };
+        making.allowance += (appended - making.appended) * per_two / 2 + idle_pieces * PIECE_BYTES;
         making.appended = appended;
-        // The segment that is written now is the last one.
-        let urgent = next <= self.store.geometry.segment_of(appended) + 1;
+        let ready_bytes = self.positions.prepared().saturating_sub(appended);
+        let urgent = ready_bytes < self.store.geometry.segment_bytes / 8 * URGENT_EIGHTHS;
         if making.allowance < PIECE_BYTES && !urgent {
             return Ok(Preparation::Waiting);
         }

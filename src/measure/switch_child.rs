@@ -22,6 +22,8 @@ use crate::sim::{ParticipantFigures, ParticipantPlan, WindowFigures};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the admin socket may take to answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Windows are closed and settled by a thread that the disk may hold up.
+const SETTLING_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a switch that starts or ends is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The end of the switch's log that an error shows, lines.
@@ -275,7 +277,7 @@ impl AdminLink {
     fn wait_for(&mut self, request: &'static str, done: impl Fn(&[WindowFigures]) -> bool) -> Result<(), ChildError> {
         let started = Instant::now();
         while !done(&self.windows()?) {
-            if started.elapsed() > ANSWER_PATIENCE {
+            if started.elapsed() > SETTLING_PATIENCE {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "it was asked for, but is not done");
                 return Err(ChildError::Admin { request, error });
             }

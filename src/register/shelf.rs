@@ -363,7 +363,8 @@ impl<T: Filed> Shelf<T> {
         self.sealing = self.sealing.split_off(&date);
         let days = expired.len();
         for (date, day) in expired {
-            for run in &day.runs {
+            // The newest first: what a crash leaves has no gap, which would be taken for a lost file.
+            for run in day.runs.iter().rev() {
                 self.options
                     .door
                     .remove(run.path())

@@ -302,3 +302,46 @@ fn days_that_are_no_longer_kept_are_gone_from_the_disk() {
     assert_eq!(shelf.find(YESTERDAY, key(1, 1)).unwrap(), None);
     assert_eq!(shelf.find(TODAY, key(1, 2)).unwrap(), Some(card(1, 2, 2)));
 }
+
+/// Lets the first so many removals through.
+struct Removals(std::sync::atomic::AtomicUsize);
+
+impl FileGate for Removals {
+    fn before(&self, step: FileStep<'_>, _: &Path) -> std::io::Result<()> {
+        use std::sync::atomic::Ordering;
+        if step != FileStep::Remove
+            || self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+        {
+            return Ok(());
+        }
+        Err(std::io::ErrorKind::Interrupted.into())
+    }
+}
+
+#[test]
+fn a_removal_that_is_cut_short_after_any_file_leaves_a_register_that_opens() {
+    for removed in 0..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let gate = Removals(removed.into());
+        let mut shelf = Shelf::<Card>::create(ShelfOptions {
+            door: FileDoor::with(Some(std::sync::Arc::new(gate))),
+            ..options(directory.path())
+        })
+        .unwrap();
+        for run in 1..=3 {
+            shelf.insert(YESTERDAY, &card(1, run, run));
+            shelf.insert(TODAY, &card(2, run, run));
+            shelf.flush().unwrap();
+        }
+        let coverage = shelf.coverage();
+        assert!(shelf.expire(TODAY).is_err(), "{removed} of three are removed");
+        drop(shelf);
+        let mut shelf = Shelf::<Card>::open(options(directory.path()), &coverage, TODAY).unwrap();
+        assert_eq!(shelf.find(TODAY, key(2, 1)).unwrap(), Some(card(2, 1, 1)));
+        shelf.expire(TODAY).unwrap();
+        assert!(!directory.path().join("20260203").exists());
+    }
+}

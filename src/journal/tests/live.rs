@@ -344,8 +344,8 @@ fn a_new_segment_is_written_in_proportion_to_what_is_appended_and_at_once_when_i
         4 * LONG,
         "ready before the active one is full"
     );
-    // Nobody prepares until the last segment is being written: then the next one does not wait for anything.
-    put(&mut journal, 3 * LONG / 2);
+    // Nobody prepares until half of the last segment is full: then the next one does not wait for anything.
+    put(&mut journal, 7 * LONG / 4);
     assert_eq!(journal.positions.appended() / LONG, 3);
     pieces(&mut journal, now.plus(20_000_000));
     assert!(journal.positions.prepared() >= 5 * LONG);
