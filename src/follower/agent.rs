@@ -63,6 +63,8 @@ pub struct Follower {
     unread: Vec<LookUp>,
     /// True when words could not be read.
     words_unread: bool,
+    /// A file of the register was found damaged: that is said until somebody sees to it and the switch starts again.
+    damaged: bool,
     /// Until then what could not be read is not tried again.
     unread_until: UtcNanos,
     /// What it can't do at the moment: to follow and file, to take snapshots, to read the register.
@@ -90,6 +92,7 @@ impl Follower {
             snapshot_after: UtcNanos(0),
             unread: Vec::new(),
             words_unread: false,
+            damaged: false,
             unread_until: UtcNanos(0),
             troubles: [None, None, None],
             stopped: false,
@@ -315,9 +318,11 @@ impl Follower {
             }
         }
         if let Some(error) = refused {
+            let trouble = Trouble::Register(error);
             self.unread_until = now.plus(PAUSE_NS);
-            self.complain(OF_READING, &Trouble::Register(error));
-        } else if self.unread.is_empty() && !self.words_unread && now >= self.unread_until {
+            self.damaged |= !trouble.passes();
+            self.complain(OF_READING, &trouble);
+        } else if !self.damaged && self.unread.is_empty() && !self.words_unread && now >= self.unread_until {
             self.has_passed(OF_READING);
         }
         work
