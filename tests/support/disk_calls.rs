@@ -148,7 +148,10 @@ pub fn supervise(command: &mut Command, mut decide: impl FnMut(&DiskCall) -> Fat
                 flags,
             };
             // SAFETY: an answer that lives until the call returns. Where the daemon is gone, nobody waits for it.
-            unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+            let sent = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+            if sent != 0 {
+                eprintln!("a held call was not answered: {}", io::Error::last_os_error());
+            }
         }
     })
 }
@@ -209,7 +212,9 @@ fn install_filter() -> io::Result<OwnedFd> {
         let listener = libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            // A call that was told is held until it is answered. Without the second flag (Linux 5.19) a signal lets it
+            // begin anew, it is told once more, and what had been decided of it is lost.
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
             &raw const program,
         );
         if listener < 0 {
