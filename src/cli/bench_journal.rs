@@ -23,7 +23,7 @@ use crate::measure::primitives::DurableWrite;
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clearway bench journal --rate 88000 --seconds 60 --json -\n  \
-                        clearway bench journal --rate 2000000 --seconds 10"
+                        clearway bench journal --rate 2000000 --seconds 10 --segment-mib 256 --flood-mib 4096"
 )]
 pub(super) struct JournalArgs {
     /// Records a second
@@ -35,6 +35,9 @@ pub(super) struct JournalArgs {
     /// How much is written without a rate, MiB, each time
     #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
     flood_mib: u64,
+    /// A segment's length, MiB, a power of two
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = power_of_two)]
+    segment_mib: u64,
     /// Write by way of the page cache, with fdatasync, also where direct writes are possible
     #[arg(long)]
     fdatasync: bool,
@@ -46,6 +49,12 @@ pub(super) struct JournalArgs {
     json: Option<PathBuf>,
 }
 
+fn power_of_two(text: &str) -> Result<u64, String> {
+    let fits = |mib: &u64| mib.is_power_of_two() && *mib <= 4_096;
+    let mib = text.parse().ok().filter(fits);
+    mib.ok_or_else(|| "a power of two up to 4096, such as 256".to_owned())
+}
+
 pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
     let place = DataPlace::make(args.data.as_deref(), false)?;
     let options = JournalRunOptions {
@@ -53,6 +62,7 @@ pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
         rate: args.rate,
         seconds: args.seconds,
         flood_mib: args.flood_mib,
+        segment_mib: args.segment_mib,
         sync: if args.fdatasync {
             SyncMode::Fdatasync
         } else {
@@ -73,7 +83,7 @@ pub(super) fn run(args: &JournalArgs) -> Result<Verdict, CliError> {
             "syncer_class": measured.paced.syncer_class,
             "memory": measured.memory,
         },
-        "load": {"record_bytes": RECORD_BYTES, "seconds": args.seconds, "offered_per_second": args.rate, "flood_mib": args.flood_mib},
+        "load": {"record_bytes": RECORD_BYTES, "seconds": args.seconds, "offered_per_second": args.rate, "flood_mib": args.flood_mib, "segment_mib": args.segment_mib},
         "latency_us": measured.paced.latency_us,
         "journal": {"paced": measured.paced, "paced_reusing": measured.paced_reusing, "prepared": measured.prepared, "sustained": measured.sustained},
         "limit": measured.limit,

@@ -17,8 +17,7 @@ use crate::journal::{
     SyncMode,
 };
 
-const SEGMENT_BYTES: u64 = 64 << 20;
-const RING_BYTES: u64 = 256 << 20;
+const RING_BYTES_MIN: u64 = 256 << 20;
 /// The bare writes that the paced run is held against are timed for as long as the run takes, and no longer than this.
 const SAME_SIZE_SECONDS_MAX: u64 = 10;
 /// How often preparing looks whether there is something to do.
@@ -53,6 +52,14 @@ pub struct JournalRunOptions {
     pub flood_mib: u64,
     /// How writes are made durable.
     pub sync: SyncMode,
+    /// A segment's length, MiB, a power of two.
+    pub segment_mib: u64,
+}
+
+impl JournalRunOptions {
+    const fn segment_bytes(&self) -> u64 {
+        self.segment_mib << 20
+    }
 }
 
 /// What was found. Times in microseconds where not said otherwise.
@@ -146,7 +153,7 @@ pub fn run(options: &JournalRunOptions, mut say: impl FnMut(&str)) -> Result<Jou
         records_max: (options.flood_mib << 20) / RECORD_BYTES,
     };
     say(&format!("{} MiB into prepared segments", options.flood_mib));
-    let segments = ((options.flood_mib << 20) / SEGMENT_BYTES + 2) as u32;
+    let segments = (options.flood_mib / options.segment_mib + 2) as u32;
     let (prepared, ..) = with_journal(options, segments, &flood, Segments::Ready)?;
     say(&format!("{} MiB while segments are prepared", options.flood_mib));
     let (sustained, ..) = with_journal(options, 2, &flood, Segments::Made)?;
@@ -207,8 +214,8 @@ fn with_journal(
     let place = tempfile::tempdir_in(&options.directory).map_err(|source| refused(&options.directory, source))?;
     let mut journal = Journal::create(JournalOptions {
         directory: place.path().to_owned(),
-        segment_bytes: SEGMENT_BYTES,
-        ring_bytes: RING_BYTES,
+        segment_bytes: options.segment_bytes(),
+        ring_bytes: (2 * options.segment_bytes()).max(RING_BYTES_MIN),
         sync: options.sync,
         lock_memory: true,
         prepared_segments: segments,
@@ -229,7 +236,8 @@ fn with_journal(
     let leave = (source == Segments::UsedAgain).then_some((superblock, Arc::clone(&positions)));
     let over = &AtomicBool::new(false);
     let (figures, prepared) = std::thread::scope(|scope| {
-        let preparing = (source != Segments::Ready).then(|| scope.spawn(move || prepare_until(preparer, leave, over)));
+        let preparing = (source != Segments::Ready)
+            .then(|| scope.spawn(move || prepare_until(preparer, leave, options.segment_bytes(), over)));
         let figures = append::run(JournalAppend(appender), JournalSync { syncer, positions }, load);
         over.store(true, Ordering::Release);
         let prepared = preparing.map_or(Ok(()), |preparing| {
@@ -247,23 +255,24 @@ fn with_journal(
 fn prepare_until(
     mut preparer: Preparer,
     leave: Option<(Arc<Superblock>, Arc<Positions>)>,
+    segment_bytes: u64,
     over: &AtomicBool,
 ) -> Result<(), JournalError> {
     let clock = SwitchClock::new();
     let mut left = 0;
     while !over.load(Ordering::Acquire) {
         if let Some((superblock, positions)) = &leave {
-            let active = positions.durable() / SEGMENT_BYTES;
+            let active = positions.durable() / segment_bytes;
             if active > left {
                 left = active;
                 // Two snapshots must be known before anything may go; here are none, so both are said to be there.
-                for position in [left * SEGMENT_BYTES, left * SEGMENT_BYTES + 1] {
+                for position in [left * segment_bytes, left * segment_bytes + 1] {
                     superblock.add_snapshot(JournalStart {
                         position,
                         ..JournalStart::BEGINNING
                     })?;
                 }
-                superblock.retain_from(left * SEGMENT_BYTES)?;
+                superblock.retain_from(left * segment_bytes)?;
             }
         }
         match preparer.prepare_piece(clock.now())? {
