@@ -307,12 +307,7 @@ fn run_restart(args: &RestartArgs) -> Result<Verdict, CliError> {
     let value = json!({
         "command": "bench restart",
         "version": env!("CARGO_PKG_VERSION"),
-        "machine": {
-            "cpu": machine::cpu_name(),
-            "cores": machine::cores().len(),
-            "kernel": machine::kernel_release(),
-            "filesystem": machine::filesystem(place.path()),
-        },
+        "machine": machine::described(place.path()),
         "restart": measured,
     });
     let ready: Vec<String> = measured.ready_ms.iter().map(|ms| format!("{ms:.0}")).collect();
@@ -347,12 +342,7 @@ fn run_limits(args: &LimitsArgs) -> Result<Verdict, CliError> {
     let value = json!({
         "command": "bench limits",
         "version": env!("CARGO_PKG_VERSION"),
-        "machine": {
-            "cpu": machine::cpu_name(),
-            "cores": machine::cores().len(),
-            "kernel": machine::kernel_release(),
-            "filesystem": machine::filesystem(place.path()),
-        },
+        "machine": machine::described(place.path()),
         "limit": measured,
     });
     report(args.json.as_deref(), &value, &limits_text(args, &measured))?;

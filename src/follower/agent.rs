@@ -12,10 +12,10 @@ use super::schedule::SnapshotSchedule;
 use super::words::Spans;
 use crate::agent::{Agent, AgentError, IntakeState, RETRY_PAUSE};
 use crate::clearing::{Engine, Event, StateMark};
-use crate::domain::{BusinessDate, Code, SECOND, UtcNanos};
+use crate::domain::{BusinessDate, SECOND, UtcNanos};
 use crate::journal::{JournalReader, JournalStart};
 use crate::register::DayRegister;
-use crate::wire::{Effect, EffectFrame, FindingEvent, LookUp, Query, RecordKind, unknown_payment};
+use crate::wire::{Effect, EffectFrame, FindingEvent, LookUp, Query, RecordKind, not_looked_up, unknown_payment};
 
 /// Events applied per duty cycle.
 const EVENTS_PER_CYCLE: usize = 4_096;
@@ -279,9 +279,7 @@ impl Follower {
                         Ok(None) => unknown_payment(id, reference),
                         Err(error) => {
                             refused = Some(error);
-                            let mut later = unknown_payment(id, reference);
-                            later.code = Code::NotTaken as u8;
-                            later
+                            not_looked_up(id, reference)
                         }
                     };
                     self.frames.push_back(EffectFrame::new(participant, link, &answer));

@@ -30,6 +30,17 @@ pub fn kernel_release() -> Option<String> {
     Some(fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.trim().to_owned())
 }
 
+/// What a report says of the machine: its processor, cores, kernel, and the file system that holds `place`.
+#[must_use]
+pub fn described(place: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "cpu": cpu_name(),
+        "cores": cores().len(),
+        "kernel": kernel_release(),
+        "filesystem": filesystem(place),
+    })
+}
+
 /// The type of the file system that holds `path`.
 #[must_use]
 pub fn filesystem(path: &Path) -> Option<String> {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use super::replay::event_of;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, Wakeup};
 use crate::clearing::{Engine, Figures, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
-use crate::domain::{Code, LinkId, ParticipantIndex};
+use crate::domain::{LinkId, ParticipantIndex};
 use crate::follower::{FollowerCounters, RegisterQuery};
 use crate::housekeeping::SnapshotDesk;
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
 use crate::wire::{
-    Answer, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template, unknown_payment,
+    Answer, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template, not_looked_up,
 };
 
 /// Events applied per duty cycle.
@@ -273,8 +273,7 @@ impl ClearingAgent {
                     Recalled::Frame(answer) => self.outlet.push(Effect::Frame(answer)),
                     Recalled::InRegister => {
                         if !self.ask_register(query) {
-                            let mut later = unknown_payment(id, reference);
-                            later.code = Code::NotTaken as u8;
+                            let later = not_looked_up(id, reference);
                             self.outlet
                                 .push(Effect::Frame(EffectFrame::new(participant, link, &later)));
                         }

@@ -24,7 +24,9 @@ pub use payment::{
     Answer, AnswerFlags, FinalNotice, Inquiry, InquiryAnswer, PaymentBody, PaymentRequest, Regarding, Reply, ReplyBody,
     ReplyOutcome, RequestFlags, Reversal, StatusRequest, content_digest,
 };
-pub use register::{DaySealedEvent, FindingEvent, LookUp, RegisterEntry, WordEntry, WordKind, unknown_payment};
+pub use register::{
+    DaySealedEvent, FindingEvent, LookUp, RegisterEntry, WordEntry, WordKind, not_looked_up, unknown_payment,
+};
 pub use session::{
     Credit, Establish, EstablishmentAck, EstablishmentReject, Negotiate, NegotiationReject, NegotiationResponse,
     Retransmission, RetransmitRequest, Sequence, Terminate, TerminateCode,

@@ -175,6 +175,15 @@ pub const fn unknown_payment(id: PaymentId, reference: u64) -> InquiryAnswer {
     }
 }
 
+/// The answer to an inquiry that can't be looked up now: ask again.
+#[must_use]
+pub const fn not_looked_up(id: PaymentId, reference: u64) -> InquiryAnswer {
+    InquiryAnswer {
+        code: Code::NotTaken as u8,
+        ..unknown_payment(id, reference)
+    }
+}
+
 /// What a numbered word was about; two bits of an outbox entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
