@@ -32,6 +32,7 @@ pub mod memory;
 pub mod register;
 pub mod rehearsal;
 pub mod sequencer;
+pub mod settlement;
 pub mod sim;
 pub mod snapshot;
 pub mod switch;

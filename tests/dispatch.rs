@@ -291,7 +291,10 @@ fn a_banks_rate_holds_over_all_its_links_and_a_new_link_brings_no_new_budget() {
     const PER_SECOND: u32 = 20;
     for backend in BACKENDS {
         let (data, mut directory) = (tempfile::tempdir().unwrap(), timed(20_000, 30_000, 60_000));
-        directory.participants[usize::from(BANK)].request_per_second_max = PER_SECOND;
+        directory.participants[usize::from(BANK)]
+            .terms
+            .contract
+            .request_per_second_max = PER_SECOND;
         let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
         let mut institution = Participant::connect(switch.listen(), &directory, INSTITUTION, 0);
         let connect = || Participant::connect_as(switch.listen(), &directory, BANK, &taking(1_000));

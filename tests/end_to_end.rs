@@ -120,7 +120,7 @@ fn code_33_an_inquiry_over_its_budget_and_payments_do_not_notice() {
     for backend in BACKENDS {
         let data = tempfile::tempdir().unwrap();
         let mut directory = directory(2, 2);
-        directory.participants[0].inquiries_per_second_max = 5;
+        directory.participants[0].terms.contract.inquiries_per_second_max = 5;
         let switch = start_switch(data.path(), &directory, backend, StartOptions::default());
         let mut institution = Participant::connect(switch.listen(), &directory, 0, 0);
         let mut bank = Participant::connect(switch.listen(), &directory, 2, 0);

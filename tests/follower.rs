@@ -27,7 +27,7 @@ fn installation(change: fn(&mut Settings)) -> Installation {
     let mut directory = directory(2, 2);
     directory.scheme.resident_payments = RESIDENT as u32;
     for entry in &mut directory.participants {
-        entry.inquiries_per_second_max = 100_000;
+        entry.terms.contract.inquiries_per_second_max = 100_000;
     }
     Installation::of(directory, BackendChoice::Auto, change).with_short_segments()
 }

@@ -237,7 +237,9 @@ fn two_hundred_who_say_nothing_take_nobodys_place() {
 #[test]
 fn a_participant_has_no_more_links_than_agreed() {
     for backend in BACKENDS {
-        let scene = Scene::with(backend, |_, directory, _| directory.participants[1].links_max = 2);
+        let scene = Scene::with(backend, |_, directory, _| {
+            directory.participants[1].terms.contract.links_max = 2
+        });
         let links = [scene.connect(1), scene.connect(1)];
         let mut third = Participant::open(scene.switch.listen());
         let code = scene.directory.participants[1].terms.code;
@@ -254,7 +256,7 @@ fn a_participant_has_no_more_links_than_agreed() {
 fn over_its_contract_a_request_is_not_taken_and_its_id_not_used() {
     for backend in BACKENDS {
         let mut scene = Scene::with(backend, |_, directory, _| {
-            directory.participants[0].intake_in_flight_max = 1;
+            directory.participants[0].terms.contract.intake_in_flight_max = 1;
         });
         scene.institution.send(&debit(0, 2, 1, 100));
         scene.institution.send(&debit(0, 2, 2, 200));
@@ -280,8 +282,8 @@ fn over_its_contract_a_request_is_not_taken_and_its_id_not_used() {
 fn who_never_reads_is_cut_and_others_are_served_meanwhile() {
     for backend in BACKENDS {
         let mut scene = Scene::with(backend, |_, directory, _| {
-            directory.participants[1].intake_in_flight_max = 1;
-            directory.participants[1].request_in_flight_max = 1;
+            directory.participants[1].terms.contract.intake_in_flight_max = 1;
+            directory.participants[1].terms.contract.request_in_flight_max = 1;
         });
         let mut deaf = scene.connect(1);
         deaf.stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -330,7 +332,7 @@ fn twenty_thousand_requests_through_the_smallest_rings_are_all_answered() {
             profile.rings.intake_requests = 2;
             profile.driver.receive_buffers = 16;
             for entry in &mut directory.participants {
-                entry.request_in_flight_max = 65_536;
+                entry.terms.contract.request_in_flight_max = 65_536;
             }
         });
         let (mut institution, mut bank) = (scene.institution, scene.bank);
@@ -424,7 +426,7 @@ fn an_institutions_rate_holds_over_all_its_links() {
     for (backend, arrangement) in BACKENDS.into_iter().zip([profile(), spread_profile()]) {
         let mut scene = Scene::with(backend, |_, directory, profile| {
             *profile = arrangement;
-            directory.participants[1].intake_per_second_max = PER_SECOND as u32;
+            directory.participants[1].terms.contract.intake_per_second_max = PER_SECOND as u32;
         });
         let begun = Instant::now();
         let mut links: Vec<Participant> = (0..8).map(|_| scene.connect(1)).collect();

@@ -108,7 +108,7 @@ impl Auditor {
                     self.day_sealed(time, &event);
                 }
             }
-            RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
+            RecordKind::Tick | RecordKind::Order | RecordKind::Group | RecordKind::Pad => {}
         }
     }
 

@@ -18,7 +18,9 @@ use super::window::Windows;
 use crate::domain::{
     BusinessDate, Currency, ParticipantTerms, PaymentId, Position, Role, SchemeTerms, UtcNanos, WindowId,
 };
-use crate::wire::{Effect, RecordKind, RegisterEntry, ReplyEvent, RequestEvent, WordEntry};
+use crate::wire::{
+    ClosedWindow, CoverMovement, CoverReason, Effect, RecordKind, RegisterEntry, ReplyEvent, RequestEvent, WordEntry,
+};
 
 /// One event as it stands in the journal.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,12 @@ pub trait Outlet {
 
     /// Takes a word that was just given its number.
     fn worded(&mut self, _word: &WordEntry) {}
+
+    /// Takes a window that has just closed.
+    fn closed(&mut self, _window: &ClosedWindow<'_>) {}
+
+    /// Takes a change of a participant's cover. Those of one event come in the order of the participants' numbers.
+    fn cover_moved(&mut self, _movement: &CoverMovement) {}
 
     /// Takes what a Reversal was that is forgotten: its word once more, and when it was raised last.
     fn forgotten(&mut self, _word: &WordEntry, _raised: UtcNanos) {}
@@ -236,12 +244,13 @@ impl Engine {
             RecordKind::Reply => self.reply(event, out),
             RecordKind::NotSent => self.not_sent(event, out),
             RecordKind::Tick => {}
-            RecordKind::Window => self.window(event),
+            RecordKind::Window => self.window(event, out),
             RecordKind::Restart => self.restart(event.time, out),
             RecordKind::Finding => self.finding(event, out),
             RecordKind::DaySealed => self.day_sealed(event, out),
             RecordKind::Genesis => self.genesis(event),
-            RecordKind::Participant => self.participant(event),
+            RecordKind::Participant => self.participant(event, out),
+            RecordKind::Order => {}
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {:?}", event.kind),
         }
     }
@@ -329,7 +338,7 @@ impl Engine {
         self.begun = BusinessDate::from_day_number(today.saturating_sub(1));
     }
 
-    fn participant(&mut self, event: &Event<'_>) {
+    fn participant<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let terms: ParticipantTerms = bytemuck::pod_read_unaligned(event.payload);
         assert_eq!(
             terms.index.index(),
@@ -341,6 +350,18 @@ impl Engine {
         self.participants
             .push(Participant::new(terms, role, &self.scheme.currencies, class));
         self.windows.make_room(self.participants.len());
+        for account in terms.accounts.iter().filter(|account| account.currency != 0) {
+            out.cover_moved(&CoverMovement {
+                event: event.number,
+                time: event.time,
+                participant: terms.index,
+                currency: Currency(account.currency),
+                reason: CoverReason::Opening,
+                window: WindowId::NONE,
+                change_minor: account.cover_minor.into(),
+                cover_minor: account.cover_minor.into(),
+            });
+        }
     }
 
     #[inline]

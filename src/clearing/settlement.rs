@@ -1,11 +1,11 @@
 //! Windows as the engine moves them: open, close, settle; and the invariants that are checked at a close.
 
-use super::engine::{Breach, Engine, Event};
-use crate::domain::{Currency, Position, WindowId, WindowState};
-use crate::wire::{WindowAction, WindowEvent};
+use super::engine::{Breach, Engine, Event, Outlet};
+use crate::domain::{Currency, ParticipantIndex, Position, WindowId, WindowState};
+use crate::wire::{ClosedWindow, CoverMovement, CoverReason, WindowAction, WindowEvent};
 
 impl Engine {
-    pub(super) fn window(&mut self, event: &Event<'_>) {
+    pub(super) fn window<O: Outlet>(&mut self, event: &Event<'_>, out: &mut O) {
         let window: &WindowEvent = bytemuck::from_bytes(event.payload);
         let Some(action) = WindowAction::from_u8(window.action) else {
             return;
@@ -26,6 +26,16 @@ impl Engine {
                     let sum: Position = closed.nets.iter().sum();
                     let breach = (sum != 0).then_some(Breach::ZeroSum { window: closed.id, sum });
                     self.breach = self.breach.take().or(breach);
+                    out.closed(&ClosedWindow {
+                        id: closed.id,
+                        currency: Currency(closed.currency),
+                        opened: closed.opened,
+                        closed: closed.closed,
+                        event: event.number,
+                        committed: closed.committed,
+                        gross_minor: closed.gross,
+                        nets: &closed.nets,
+                    });
                     self.check_reservations();
                 }
                 self.windows
@@ -37,7 +47,7 @@ impl Engine {
                 WindowState::Settling,
             ),
             WindowAction::Aborted => self.move_window(window.window, &[WindowState::Settling], WindowState::Aborted),
-            WindowAction::Settled => self.settle(window.window),
+            WindowAction::Settled => self.settle(window.window, event, out),
         }
     }
 
@@ -50,7 +60,7 @@ impl Engine {
     }
 
     /// Position, cover and cap each fall by the window's net, so that settlement never changes headroom.
-    fn settle(&mut self, id: WindowId) {
+    fn settle<O: Outlet>(&mut self, id: WindowId, event: &Event<'_>, out: &mut O) {
         let Some(window) = self.windows.find_mut(id) else {
             return;
         };
@@ -59,11 +69,23 @@ impl Engine {
         }
         window.state = WindowState::Settled;
         let currency_slot = usize::from(window.currency_slot);
-        for (participant, net) in self.participants.iter_mut().zip(&window.nets) {
+        for (index, (participant, net)) in self.participants.iter_mut().zip(&window.nets).enumerate() {
             let account = &mut participant.accounts[currency_slot];
             account.position -= net;
             account.cover -= net;
             account.cap -= net;
+            if *net != 0 {
+                out.cover_moved(&CoverMovement {
+                    event: event.number,
+                    time: event.time,
+                    participant: ParticipantIndex(index as u16),
+                    currency: Currency(window.currency),
+                    reason: CoverReason::Settled,
+                    window: id,
+                    change_minor: -net,
+                    cover_minor: account.cover,
+                });
+            }
         }
         #[cfg(test)]
         self.spoil_settlement(id);

@@ -142,7 +142,7 @@ fn show(file: &Path, json_to: Option<&Path>) -> Result<Verdict, CliError> {
             entry.bic.clone().unwrap_or_default(),
             money(account.cover_minor.into()),
             money(account.cap_minor.into()),
-            entry.links_max.to_string(),
+            entry.terms.contract.links_max.to_string(),
         ]);
     }
     let scheme = &directory.scheme;
@@ -159,12 +159,12 @@ fn entry_json(entry: &DirectoryEntry) -> Value {
     json["name"] = json!(entry.name);
     json["cnaps"] = json!(entry.cnaps);
     json["bic"] = json!(entry.bic);
-    json["links_max"] = json!(entry.links_max);
-    json["request_in_flight_max"] = json!(entry.request_in_flight_max);
-    json["request_per_second_max"] = json!(entry.request_per_second_max);
-    json["intake_in_flight_max"] = json!(entry.intake_in_flight_max);
-    json["intake_per_second_max"] = json!(entry.intake_per_second_max);
-    json["inquiries_per_second_max"] = json!(entry.inquiries_per_second_max);
+    json["links_max"] = json!(entry.terms.contract.links_max);
+    json["request_in_flight_max"] = json!(entry.terms.contract.request_in_flight_max);
+    json["request_per_second_max"] = json!(entry.terms.contract.request_per_second_max);
+    json["intake_in_flight_max"] = json!(entry.terms.contract.intake_in_flight_max);
+    json["intake_per_second_max"] = json!(entry.terms.contract.intake_per_second_max);
+    json["inquiries_per_second_max"] = json!(entry.terms.contract.inquiries_per_second_max);
     json["demo_credential"] = json!(entry.has_demo_credential());
     json
 }

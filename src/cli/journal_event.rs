@@ -6,8 +6,8 @@ use super::directory::{scheme_json, terms_json};
 use crate::domain::{BindStep, Code, Kind, LinkId, PaymentId, Scene, SchemeTerms};
 use crate::journal::Record;
 use crate::wire::{
-    DaySealedEvent, FindingEvent, NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyEvent, ReplyOutcome,
-    RequestEvent, WindowAction, WindowEvent,
+    DaySealedEvent, FindingEvent, NotSentEvent, OrderAction, OrderEvent, PaymentBody, RecordKind, Regarding,
+    ReplyEvent, ReplyOutcome, RequestEvent, WindowAction, WindowEvent,
 };
 
 /// The event with its payload's fields. A payload of another length than its kind has is shown as hex.
@@ -26,6 +26,7 @@ pub(super) fn event_json(record: &Record<'_>) -> Value {
         RecordKind::Window => read(record).map(window),
         RecordKind::Finding => read(record).map(finding),
         RecordKind::DaySealed => read(record).map(day_sealed),
+        RecordKind::Order => read(record).map(order),
         RecordKind::Tick | RecordKind::Restart => record.payload.is_empty().then(|| json!({})),
         RecordKind::Group | RecordKind::Pad => None,
     };
@@ -51,6 +52,7 @@ pub(super) fn payment_of(record: &Record<'_>) -> Option<PaymentId> {
         | RecordKind::Restart
         | RecordKind::Window
         | RecordKind::DaySealed
+        | RecordKind::Order
         | RecordKind::Group
         | RecordKind::Pad => None,
     }
@@ -71,6 +73,27 @@ fn read<T: bytemuck::AnyBitPattern>(record: &Record<'_>) -> Option<T> {
 fn scheme(terms: SchemeTerms) -> Value {
     let mut json = scheme_json(&terms);
     json["participant_count"] = json!(terms.participant_count);
+    json
+}
+
+fn order(event: OrderEvent) -> Value {
+    let action = OrderAction::from_u8(event.action);
+    let mut json = json!({
+        "action": action.map_or(json!(event.action), |action| json!(action.name())),
+        "step": event.step,
+        "operator": String::from_utf8_lossy(&event.operator).trim_end_matches('\0'),
+        "reference": event.reference,
+        "proposal": event.proposal,
+        "participant": event.participant.0,
+        "currency": event.currency,
+        "amount_minor": event.amount_minor,
+    });
+    if matches!(
+        action,
+        Some(OrderAction::Add | OrderAction::Amend | OrderAction::Suspend)
+    ) {
+        json["terms"] = terms_json(&event.terms);
+    }
     json
 }
 

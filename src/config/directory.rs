@@ -34,18 +34,6 @@ pub struct DirectoryEntry {
     pub bic: Option<String>,
     /// BLAKE3 hash of the 32-byte credential the participant signs on with.
     pub credential_hash: [u8; 32],
-    /// Links the participant may have at a time.
-    pub links_max: u16,
-    /// Requests that one of a bank's links takes unanswered.
-    pub request_in_flight_max: u32,
-    /// Requests a bank takes a second over all its links; 0 = no limit.
-    pub request_per_second_max: u32,
-    /// Payments an institution may have unanswered on one link.
-    pub intake_in_flight_max: u32,
-    /// Payments an institution may send a second over all its links; 0 = no limit.
-    pub intake_per_second_max: u32,
-    /// Inquiries a participant may send a second; they never take a payment's place.
-    pub inquiries_per_second_max: u32,
 }
 
 impl DirectoryEntry {

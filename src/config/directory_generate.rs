@@ -4,7 +4,7 @@ use super::directory::{Directory, DirectoryEntry};
 use super::directory_toml::{Defaults, default_scheme};
 use super::{credential_hash, demo_credential};
 use crate::domain::{
-    CurrencyTerms, Kind, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
+    CurrencyTerms, Kind, LinkContract, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
 };
 
 /// Cover of each generated participant, fen: one trillion yuan, so that a flood never meets it. Institutions have as much
@@ -92,17 +92,15 @@ fn generate_entry(index: u16, role: Role, number: u16) -> DirectoryEntry {
             expiry_push_ns: defaults.expiry_push_ms * MILLISECOND,
             payment_limit_minor: defaults.payment_limit_minor,
             accounts: [account, unused, unused, unused],
+            contract: LinkContract {
+                intake_in_flight_max: GENEROUS_IN_FLIGHT,
+                ..defaults.contract()
+            },
         },
         name,
         cnaps: Some(cnaps),
         bic: Some(bic_code),
         credential_hash: credential_hash(&demo_credential(&code)),
-        links_max: defaults.links_max,
-        request_in_flight_max: defaults.request_in_flight_max,
-        request_per_second_max: defaults.request_per_second_max,
-        intake_in_flight_max: GENEROUS_IN_FLIGHT,
-        intake_per_second_max: defaults.intake_per_second_max,
-        inquiries_per_second_max: defaults.inquiries_per_second_max,
     }
 }
 

@@ -13,7 +13,7 @@ use super::fault::ConfigError;
 use super::profile::power_of_two;
 use super::section::{Placed, Section, read_toml};
 use crate::domain::{
-    CurrencyTerms, Kind, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
+    CurrencyTerms, Kind, LinkContract, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
 };
 
 /// Currencies that a file may name (ISO 4217 alphabetic and numeric).
@@ -57,6 +57,20 @@ pub(super) struct Defaults {
     pub(super) inquiries_per_second_max: u32,
 }
 
+impl Defaults {
+    pub(super) fn contract(&self) -> LinkContract {
+        LinkContract {
+            request_in_flight_max: self.request_in_flight_max,
+            request_per_second_max: self.request_per_second_max,
+            intake_in_flight_max: self.intake_in_flight_max,
+            intake_per_second_max: self.intake_per_second_max,
+            inquiries_per_second_max: self.inquiries_per_second_max,
+            links_max: self.links_max,
+            reserved: [0; 10],
+        }
+    }
+}
+
 impl Default for Defaults {
     fn default() -> Self {
         Self {
@@ -89,7 +103,8 @@ pub(super) fn default_scheme() -> SchemeTerms {
         maximum_minor: 100_000_000,
         refund_days: 90,
         currencies: [156, 0, 0, 0],
-        reserved: [0; 28],
+        code: SchemeCode(*b"CLEARWAY000001"),
+        reserved: [0; 14],
     }
 }
 
@@ -134,6 +149,11 @@ fn read_scheme(root: &Section<'_, '_>) -> SchemeTerms {
     };
     let version = u64::from(SchemeTerms::RULES_VERSION);
     scheme.rules_version = section.integer_or("rules_version", version..=version, version) as u32;
+    if section.has("code")
+        && let Some(code) = read_code(&section)
+    {
+        scheme.code = code.value;
+    }
     let resident = u64::from(scheme.resident_payments);
     let most = SchemeTerms::RESIDENT_PAYMENTS_MAX.into();
     scheme.resident_payments = power_of_two(&section, "resident_payments", 1..=most, resident) as u32;
@@ -315,17 +335,12 @@ fn read_participant(
             expiry_push_ns: terms.expiry_push_ms * MILLISECOND,
             payment_limit_minor: terms.payment_limit_minor,
             accounts,
+            contract: terms.contract(),
         },
         name: name?.value.to_owned(),
         cnaps: cnaps.as_ref().map(|cnaps| cnaps.value.to_owned()),
         bic: bic.as_ref().map(|bic| bic.value.to_owned()),
         credential_hash: credential_hash?,
-        links_max: terms.links_max,
-        request_in_flight_max: terms.request_in_flight_max,
-        request_per_second_max: terms.request_per_second_max,
-        intake_in_flight_max: terms.intake_in_flight_max,
-        intake_per_second_max: terms.intake_per_second_max,
-        inquiries_per_second_max: terms.inquiries_per_second_max,
     };
     let places = Places {
         index: index.span,

@@ -22,8 +22,9 @@ pub(super) fn write(directory: &Directory) -> String {
         .collect();
     let _ = writeln!(
         out,
-        "[scheme]\nrules_version = {}\nresident_payments = {}\nparked_max = {}\nmaximum_minor = {}\nrefund_days = {}\ncurrencies = [{}]",
+        "[scheme]\nrules_version = {}\ncode = \"{}\"\nresident_payments = {}\nparked_max = {}\nmaximum_minor = {}\nrefund_days = {}\ncurrencies = [{}]",
         scheme.rules_version,
+        scheme.code,
         scheme.resident_payments,
         scheme.parked_max,
         scheme.maximum_minor,
@@ -101,12 +102,12 @@ fn terms_of(entry: &DirectoryEntry) -> Defaults {
         payment_limit_minor: entry.terms.payment_limit_minor,
         cover_minor: entry.terms.accounts[0].cover_minor,
         cap_minor: entry.terms.accounts[0].cap_minor,
-        links_max: entry.links_max,
-        request_in_flight_max: entry.request_in_flight_max,
-        request_per_second_max: entry.request_per_second_max,
-        intake_in_flight_max: entry.intake_in_flight_max,
-        intake_per_second_max: entry.intake_per_second_max,
-        inquiries_per_second_max: entry.inquiries_per_second_max,
+        links_max: entry.terms.contract.links_max,
+        request_in_flight_max: entry.terms.contract.request_in_flight_max,
+        request_per_second_max: entry.terms.contract.request_per_second_max,
+        intake_in_flight_max: entry.terms.contract.intake_in_flight_max,
+        intake_per_second_max: entry.terms.contract.intake_per_second_max,
+        inquiries_per_second_max: entry.terms.contract.inquiries_per_second_max,
     }
 }
 

@@ -16,5 +16,5 @@ pub use id::{LinkId, ParticipantIndex, PaymentId, PaymentSlot, SchemeCode, Windo
 pub use kind::{BindStep, Direction, Kind, Scene};
 pub use money::{Amount, Currency, Position};
 pub use state::{PaymentState, WindowState};
-pub use terms::{CurrencyTerms, ParticipantTerms, Role, SchemeTerms};
+pub use terms::{CurrencyTerms, LinkContract, ParticipantTerms, Role, SchemeTerms};
 pub use time::{BusinessDate, MILLISECOND, NANOS_PER_SECOND, SECOND, UtcNanos};

@@ -28,12 +28,12 @@ impl Role {
     }
 }
 
-/// A participant's terms, 192 bytes, as journaled. Money in minor units of the scheme's first currency.
+/// A participant's terms, 224 bytes, as journaled. Money in minor units of the scheme's first currency.
 ///
 /// ```text
 ///   0 index u16 │ 2 code [u8;14] │ 16 role u8 │ 17 suspended u8 │ 18 reserved │ 20 permitted kinds u32
 ///  24 Tq ns u64 │ 32 T1 ns u64 │ 40 T2 pull ns u64 │ 48 T2 push ns u64 │ 56 limit per payment u64
-///  64 accounts [CurrencyTerms; 4], 32 bytes each
+///  64 accounts [CurrencyTerms; 4], 32 bytes each │ 192 contract, 32 bytes
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -62,9 +62,33 @@ pub struct ParticipantTerms {
     pub payment_limit_minor: u64,
     /// Cover and cap per currency; unused entries are zero.
     pub accounts: [CurrencyTerms; 4],
+    /// What its links may carry.
+    pub contract: LinkContract,
 }
 
-const _: () = assert!(size_of::<ParticipantTerms>() == 192);
+const _: () = assert!(size_of::<ParticipantTerms>() == 224);
+
+/// What a participant's links may carry: 32 bytes. Invariant 10 is about these figures, so they are journaled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct LinkContract {
+    /// Requests that one of a bank's links takes unanswered.
+    pub request_in_flight_max: u32,
+    /// Requests a bank takes a second over all its links; 0 = no limit.
+    pub request_per_second_max: u32,
+    /// Payments an institution may have unanswered on one link.
+    pub intake_in_flight_max: u32,
+    /// Payments an institution may send a second over all its links; 0 = no limit.
+    pub intake_per_second_max: u32,
+    /// Inquiries a participant may send a second; they never take a payment's place.
+    pub inquiries_per_second_max: u32,
+    /// Links the participant may have at a time.
+    pub links_max: u16,
+    /// Zero.
+    pub reserved: [u8; 10],
+}
+
+const _: () = assert!(size_of::<LinkContract>() == 32);
 
 /// Cover and cap of one participant in one currency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -100,15 +124,17 @@ pub struct SchemeTerms {
     pub refund_days: u32,
     /// Currencies that are open; 0 = unused entry.
     pub currencies: [u16; 4],
+    /// The scheme's own code: the clearing house in settlement files.
+    pub code: SchemeCode,
     /// Zero.
-    pub reserved: [u8; 28],
+    pub reserved: [u8; 14],
 }
 
 const _: () = assert!(size_of::<SchemeTerms>() == 64);
 
 impl SchemeTerms {
     /// The version of the rules that this switch applies.
-    pub const RULES_VERSION: u32 = 3;
+    pub const RULES_VERSION: u32 = 4;
 
     /// The most payments an engine may hold.
     pub const RESIDENT_PAYMENTS_MAX: u32 = 1 << 28;

@@ -69,8 +69,8 @@ impl IntakeRates {
         let entries = directory.participants.iter();
         entries
             .map(|entry| Self {
-                payments: SharedBucket::for_taking(entry.intake_per_second_max),
-                inquiries: SharedBucket::for_taking(entry.inquiries_per_second_max),
+                payments: SharedBucket::for_taking(entry.terms.contract.intake_per_second_max),
+                inquiries: SharedBucket::for_taking(entry.terms.contract.inquiries_per_second_max),
             })
             .collect()
     }

@@ -419,17 +419,17 @@ fn identify(
     }
     let role = Role::from_u8(entry.terms.role).ok_or(TerminateCode::UnknownParticipant)?;
     let count = &link_counts[entry.terms.index.index()];
-    if count.fetch_add(1, Ordering::Relaxed) >= entry.links_max {
+    if count.fetch_add(1, Ordering::Relaxed) >= entry.terms.contract.links_max {
         count.fetch_sub(1, Ordering::Relaxed);
         return Err(TerminateCode::TooManyLinks);
     }
     Ok(Identity {
         participant: entry.terms.index,
         role,
-        intake_in_flight_max: entry.intake_in_flight_max,
-        intake_per_second_max: entry.intake_per_second_max,
-        request_in_flight_max: entry.request_in_flight_max,
-        request_per_second_max: entry.request_per_second_max,
+        intake_in_flight_max: entry.terms.contract.intake_in_flight_max,
+        intake_per_second_max: entry.terms.contract.intake_per_second_max,
+        request_in_flight_max: entry.terms.contract.request_in_flight_max,
+        request_per_second_max: entry.terms.contract.request_per_second_max,
     })
 }
 

@@ -21,7 +21,7 @@ impl World {
         for bank in 0..self.parties.len() {
             let terms = &self.directory.participants[bank].terms;
             let may = terms.permits(Kind::Debit) && terms.suspended & ParticipantTerms::SUSPENDED_RESPONDER == 0;
-            let has_rate = self.directory.participants[bank].request_per_second_max > 0;
+            let has_rate = self.directory.participants[bank].terms.contract.request_per_second_max > 0;
             if self.parties[bank].is_bank() && may && !has_rate {
                 self.fill(payer, room, bank)?;
             }
@@ -41,10 +41,10 @@ impl World {
         let entries = self.directory.participants.iter().enumerate();
         let fit = entries.filter(|&(at, entry)| {
             let may = entry.terms.suspended & ParticipantTerms::SUSPENDED_INITIATOR == 0;
-            let pays = may && entry.terms.permits(Kind::Debit) && entry.intake_per_second_max == 0;
+            let pays = may && entry.terms.permits(Kind::Debit) && entry.terms.contract.intake_per_second_max == 0;
             pays && !self.parties[at].is_bank()
         });
-        fit.map(|(at, entry)| (at, u64::from(entry.intake_in_flight_max)))
+        fit.map(|(at, entry)| (at, u64::from(entry.terms.contract.intake_in_flight_max)))
             .max_by_key(|&(at, room)| room * self.parties[at].lines_up().len() as u64)
     }
 

@@ -133,11 +133,11 @@ impl Party {
             words: WordTracker::default(),
             trade,
             contract: if lie {
-                entry.request_in_flight_max.div_ceil(2)
+                entry.terms.contract.request_in_flight_max.div_ceil(2)
             } else {
                 0
             },
-            contract_max: entry.request_in_flight_max,
+            contract_max: entry.terms.contract.request_in_flight_max,
             contract_factor: if lie { 2 } else { 1 },
             sessions_begun: 0,
             has_strayed: false,

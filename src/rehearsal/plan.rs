@@ -109,7 +109,7 @@ impl Plan {
         let links = directory
             .participants
             .iter()
-            .map(|entry| 1 + random.below(u64::from(entry.links_max.min(3))) as u16)
+            .map(|entry| 1 + random.below(u64::from(entry.terms.contract.links_max.min(3))) as u16)
             .collect();
         let span_ns = (10 + random.below(90)) * SECOND;
         let mut plan = Self {
@@ -263,20 +263,20 @@ fn directory(random: &mut Random) -> Directory {
         if random.chance(5_000) {
             terms.permitted_kinds &= random.bits() as u32;
         }
-        entry.links_max = 1 + random.below(4) as u16;
-        entry.request_in_flight_max = up_to(random, 50_000, 4, 40);
-        entry.intake_in_flight_max = up_to(random, 30_000, 4, 60);
-        entry.request_per_second_max = if random.chance(20_000) {
+        entry.terms.contract.links_max = 1 + random.below(4) as u16;
+        entry.terms.contract.request_in_flight_max = up_to(random, 50_000, 4, 40);
+        entry.terms.contract.intake_in_flight_max = up_to(random, 30_000, 4, 60);
+        entry.terms.contract.request_per_second_max = if random.chance(20_000) {
             2 + random.below(20) as u32
         } else {
             0
         };
-        entry.intake_per_second_max = if random.chance(10_000) {
+        entry.terms.contract.intake_per_second_max = if random.chance(10_000) {
             5 + random.below(20) as u32
         } else {
             0
         };
-        entry.inquiries_per_second_max = 2 + random.below(20) as u32;
+        entry.terms.contract.inquiries_per_second_max = 2 + random.below(20) as u32;
     }
     directory
 }

@@ -369,7 +369,7 @@ impl Stages {
             requests_per_second_max: directory
                 .participants
                 .iter()
-                .map(|entry| entry.request_per_second_max)
+                .map(|entry| entry.terms.contract.request_per_second_max)
                 .collect(),
             payments_expected: profile.payments_expected.min(directory.scheme.resident_payments.into()) as usize,
             clock: clock.clone(),

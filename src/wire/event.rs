@@ -31,6 +31,8 @@ pub enum RecordKind {
     Finding = 9,
     /// All payments up to a date are final and in the register ([`super::DaySealedEvent`]).
     DaySealed = 10,
+    /// An operator's order about a participant ([`super::OrderEvent`]).
+    Order = 11,
     /// Not an event: what was durable when this write was issued ([`GroupEvent`]).
     Group = 32,
     /// Not an event: fills a segment's end.
@@ -52,6 +54,7 @@ impl RecordKind {
             8 => Some(Self::Window),
             9 => Some(Self::Finding),
             10 => Some(Self::DaySealed),
+            11 => Some(Self::Order),
             32 => Some(Self::Group),
             33 => Some(Self::Pad),
             _ => None,
@@ -59,7 +62,7 @@ impl RecordKind {
     }
 
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Genesis,
         Self::Participant,
         Self::Request,
@@ -70,6 +73,7 @@ impl RecordKind {
         Self::Window,
         Self::Finding,
         Self::DaySealed,
+        Self::Order,
         Self::Group,
         Self::Pad,
     ];
@@ -88,6 +92,7 @@ impl RecordKind {
             Self::Window => "window",
             Self::Finding => "finding",
             Self::DaySealed => "day_sealed",
+            Self::Order => "order",
             Self::Group => "group",
             Self::Pad => "pad",
         }

@@ -6,6 +6,7 @@
 mod event;
 mod frame;
 mod handoff;
+mod order;
 mod payment;
 mod register;
 mod session;
@@ -19,6 +20,9 @@ pub use frame::{
 };
 pub use handoff::{
     BufferRef, Effect, EffectFrame, FrameRun, Intake, LinkChange, Outbound, OutboundKind, Query, Seat, Unsent,
+};
+pub use order::{
+    ClosedWindow, CoverMovement, CoverReason, OperatorName, OrderAction, OrderEvent, OrderOutcome, OrderStep,
 };
 pub use payment::{
     Answer, AnswerFlags, FinalNotice, Inquiry, InquiryAnswer, PaymentBody, PaymentRequest, Regarding, Reply, ReplyBody,

@@ -44,7 +44,10 @@ impl Scene {
         // A link is a file, and tests run side by side.
         let _ = clearway::agent::process::raise_soft_limits();
         let mut directory = directory(4, 3);
-        directory.participants[usize::from(OFFENDING_BANK)].links_max = LINKS_AT_A_TIME as u16;
+        directory.participants[usize::from(OFFENDING_BANK)]
+            .terms
+            .contract
+            .links_max = LINKS_AT_A_TIME as u16;
         let installation = Installation::of(directory, backend, change);
         let daemon = installation.start();
         let load = Load::new(&installation.directory, 0..2, HONEST_BANK..HONEST_BANK + 2, 1);

@@ -18,8 +18,14 @@ const DEAF: u16 = 2;
 
 fn stops_reading_and_comes_back(backend: BackendChoice) {
     let mut directory = directory(3, 2);
-    directory.participants[usize::from(DEAF)].intake_in_flight_max = 256;
-    directory.participants[usize::from(DEAF)].request_in_flight_max = 1;
+    directory.participants[usize::from(DEAF)]
+        .terms
+        .contract
+        .intake_in_flight_max = 256;
+    directory.participants[usize::from(DEAF)]
+        .terms
+        .contract
+        .request_in_flight_max = 1;
     let installation = Installation::of(directory, backend, |_| {});
     let daemon = installation.start();
     let load = Load::new(&installation.directory, 0..2, 3..5, 1);

@@ -215,7 +215,7 @@ impl Model {
             RecordKind::NotSent => self.not_sent(&pod_read_unaligned(payload)),
             RecordKind::Finding => self.finding(&pod_read_unaligned(payload)),
             RecordKind::DaySealed => self.day_sealed(&pod_read_unaligned(payload)),
-            RecordKind::Tick => {}
+            RecordKind::Tick | RecordKind::Order => {}
             RecordKind::Restart => self.restart(),
             RecordKind::Window => self.window(&pod_read_unaligned(payload)),
             RecordKind::Genesis => {
