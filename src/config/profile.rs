@@ -61,8 +61,10 @@ pub enum AgentRole {
     Dispatch,
     /// Durable writes.
     Syncer,
-    /// Segments ahead, admin, reports.
+    /// Segments ahead.
     Housekeeping,
+    /// What operators ordered, and when windows close.
+    Steward,
     /// The second engine: register, snapshots, look-ups. May be left out.
     Follower,
 }
@@ -95,13 +97,14 @@ pub struct JournalPlan {
 
 impl AgentRole {
     /// All roles.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Link,
         Self::Sequencer,
         Self::Clearing,
         Self::Dispatch,
         Self::Syncer,
         Self::Housekeeping,
+        Self::Steward,
         Self::Follower,
     ];
 
@@ -115,6 +118,7 @@ impl AgentRole {
             Self::Dispatch => "dispatch",
             Self::Syncer => "syncer",
             Self::Housekeeping => "housekeeping",
+            Self::Steward => "steward",
             Self::Follower => "follower",
         }
     }

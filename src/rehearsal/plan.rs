@@ -219,6 +219,7 @@ impl Plan {
         settings.windows = WindowSettings {
             close_every_s: self.close_every_s,
             settle: true,
+            ..WindowSettings::default()
         };
         settings
     }

@@ -388,7 +388,7 @@ impl Stages {
             priority,
             desk: Arc::clone(&desk),
             currencies: currencies(directory),
-            windows: settings.windows,
+            windows: settings.windows.clone(),
             wishes: Arc::clone(&wishes),
             clock: clock.clone(),
         };
