@@ -3,9 +3,14 @@
 //! Everything here is made of what the engine says while it replays events ([`crate::clearing::Outlet`]), behind the
 //! live engine by the follower or offline by `clearway settle report`; the same events give the same files, byte for byte.
 
+pub mod camt053;
+pub mod camt054;
 pub mod error;
 pub mod facts;
+pub mod pacs009;
+pub mod pacs029;
 pub mod statement;
+mod xml;
 
 pub use error::SettlementError;
 pub use facts::{FinalPayment, Party, WindowFacts};
