@@ -7,11 +7,15 @@ pub mod camt053;
 pub mod camt054;
 pub mod error;
 pub mod facts;
+pub mod merkle;
 pub mod pacs009;
 pub mod pacs029;
+pub mod proof;
 pub mod statement;
 mod xml;
 
 pub use error::SettlementError;
 pub use facts::{FinalPayment, Party, WindowFacts};
+pub use merkle::{Digest, MerkleTree, PathFinder};
+pub use proof::{Proof, ProofError};
 pub use statement::{CoverEntry, DayStatement, Flow, PartyDay, PartyStatement, Tallies, Tally, WindowStatement};
