@@ -3,8 +3,19 @@
 //! Everything here is made of what the engine says while it replays events ([`crate::clearing::Outlet`]), behind the
 //! live engine by the follower or offline by `clearway settle report`; the same events give the same files, byte for byte.
 
+pub mod camt053;
+pub mod camt054;
+pub mod error;
 pub mod facts;
+pub mod merkle;
+pub mod pacs009;
+pub mod pacs029;
+pub mod proof;
 pub mod statement;
+mod xml;
 
+pub use error::SettlementError;
 pub use facts::{FinalPayment, Party, WindowFacts};
+pub use merkle::{Digest, MerkleTree, PathFinder};
+pub use proof::{Proof, ProofError};
 pub use statement::{CoverEntry, DayStatement, Flow, PartyDay, PartyStatement, Tallies, Tally, WindowStatement};
