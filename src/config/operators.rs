@@ -63,7 +63,11 @@ impl WindowSettings {
             text.push_str(&format!("close_every_s = {close_every_s}\n"));
         }
         if !self.close_at_s.is_empty() {
-            let times: Vec<String> = self.close_at_s.iter().map(|&at| format!("\"{}\"", time_of_day(at))).collect();
+            let times: Vec<String> = self
+                .close_at_s
+                .iter()
+                .map(|&at| format!("\"{}\"", time_of_day(at)))
+                .collect();
             text.push_str(&format!("close_at = [{}]\n", times.join(", ")));
         }
         text + &format!("settle = {}\n", self.settle)
@@ -156,7 +160,11 @@ pub(super) fn read_operators(root: &Section<'_, '_>) -> Vec<OperatorSettings> {
             continue;
         };
         if operators.iter().any(|known| known.token_hash == token_hash) {
-            section.fault(hash.span, "two operators have this token: nobody could tell them apart", advice);
+            section.fault(
+                hash.span,
+                "two operators have this token: nobody could tell them apart",
+                advice,
+            );
         }
         if may.is_empty() {
             section.fault(
@@ -206,11 +214,15 @@ mod tests {
 
     #[test]
     fn a_time_of_day_that_is_none_or_does_not_rise_is_a_fault_at_its_place() {
-        let error = parse("[windows]\nclose_at = [\"09:00\", \"9:30\", \"24:00\", \"08:00\", \"09:00\", \"10:00:60\"]\n")
-            .expect_err("five faults");
+        let error =
+            parse("[windows]\nclose_at = [\"09:00\", \"9:30\", \"24:00\", \"08:00\", \"09:00\", \"10:00:60\"]\n")
+                .expect_err("five faults");
         let places: Vec<_> = error.faults().iter().map(|fault| (fault.line, fault.column)).collect();
         assert_eq!(places, [(5, 22), (5, 30), (5, 39), (5, 48), (5, 57)], "{error}");
-        assert!(error.to_string().contains("`08:00` does not come after `09:00`"), "{error}");
+        assert!(
+            error.to_string().contains("`08:00` does not come after `09:00`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -467,7 +467,7 @@ mod tests {
         }
         let small = Profile::load("small-vm").expect("it was just loaded");
         assert_eq!(small.link_agents, 1);
-        assert_eq!(small.threads.len(), 4);
+        assert_eq!(small.threads.len(), 5);
         assert_eq!(small.journal.segment_bytes, 64 * MIB);
         assert_eq!(small.driver.receive_buffers, 1_024);
         assert_eq!(Profile::load("server-16").expect("it was just loaded").link_agents, 4);

@@ -8,13 +8,16 @@ use super::credential::{from_hex, to_hex};
 use super::directory::DirectoryEntry;
 use super::directory_toml::{CURRENCIES, ROLES, SUSPENSIONS};
 use crate::domain::{
-    CurrencyTerms, Kind, LinkContract, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode,
+    Currency, CurrencyTerms, Kind, LinkContract, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode,
 };
 
 /// One participant's entry. Money in minor units, times in milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "the names are the keys of the directory file, which says what they mean")]
+#[allow(
+    missing_docs,
+    reason = "the names are the keys of the directory file, which says what they mean"
+)]
 pub struct ParticipantSheet {
     pub index: u16,
     pub code: String,
@@ -42,7 +45,10 @@ pub struct ParticipantSheet {
 /// Cover and cap in one currency.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "the names are the keys of the directory file, which says what they mean")]
+#[allow(
+    missing_docs,
+    reason = "the names are the keys of the directory file, which says what they mean"
+)]
 pub struct AccountSheet {
     pub currency: String,
     pub cover_minor: i64,
@@ -52,14 +58,10 @@ pub struct AccountSheet {
 /// An ISO 4217 alphabetic code's number, where the scheme knows it.
 #[must_use]
 pub fn currency_number(alphabetic: &str) -> Option<u16> {
-    CURRENCIES.iter().find(|(word, _)| *word == alphabetic).map(|(_, number)| *number)
-}
-
-/// The alphabetic code of an ISO 4217 number; the number itself where it has none here.
-#[must_use]
-pub fn currency_name(number: u16) -> String {
-    let known = CURRENCIES.iter().find(|(_, known)| *known == number);
-    known.map_or_else(|| number.to_string(), |(word, _)| (*word).to_owned())
+    CURRENCIES
+        .iter()
+        .find(|(word, _)| *word == alphabetic)
+        .map(|(_, number)| *number)
 }
 
 /// The names of a suspension's bits.
@@ -110,7 +112,7 @@ impl From<&DirectoryEntry> for ParticipantSheet {
             inquiries_per_second_max: terms.contract.inquiries_per_second_max,
             accounts: accounts
                 .map(|account| AccountSheet {
-                    currency: currency_name(account.currency),
+                    currency: Currency(account.currency).alphabetic().to_owned(),
                     cover_minor: minor(account.cover_minor),
                     cap_minor: minor(account.cap_minor),
                 })
@@ -216,7 +218,11 @@ mod tests {
         let right = ParticipantSheet::from(&Directory::generate(1, 1).participants[0]);
         let mut wrong = right.clone();
         wrong.kinds = vec!["debt".to_owned()];
-        assert!(DirectoryEntry::try_from(&wrong).unwrap_err().contains("`debt` is not a kind"));
+        assert!(
+            DirectoryEntry::try_from(&wrong)
+                .unwrap_err()
+                .contains("`debt` is not a kind")
+        );
         let mut wrong = right;
         wrong.credential_hash = "12".to_owned();
         assert!(DirectoryEntry::try_from(&wrong).unwrap_err().contains("64 hexadecimal"));

@@ -11,7 +11,7 @@ use super::lists::Wanted;
 use super::status::LedgerView;
 use super::wishes::Wishes;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock};
-use crate::domain::{Currency, SECOND, UtcNanos, WindowId, WindowState};
+use crate::domain::{Currency, SECOND, UtcNanos, WindowState};
 use crate::journal::{JournalError, Positions, Preparation, Preparer};
 use crate::wire::{Intake, WindowAction, WindowEvent};
 

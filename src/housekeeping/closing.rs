@@ -155,7 +155,11 @@ impl Closing {
 
     /// True when the open window of each of these currencies was opened by a close at `since` or later.
     fn are_closed(&self, view: &LedgerView, since: UtcNanos, slots: u8) -> bool {
-        let told = self.currencies.iter().enumerate().filter(|(nth, _)| slots & (1 << nth) != 0);
+        let told = self
+            .currencies
+            .iter()
+            .enumerate()
+            .filter(|(nth, _)| slots & (1 << nth) != 0);
         told.map(|(_, currency)| opened(view, *currency))
             .all(|opened| opened.is_some_and(|opened| opened >= since))
     }
@@ -164,7 +168,8 @@ impl Closing {
     fn opened_before(&self, view: &LedgerView, before: UtcNanos) -> u8 {
         let overdue = |currency: &Currency| opened(view, *currency).is_some_and(|opened| opened < before);
         let nths = self.currencies.iter().enumerate();
-        nths.filter(|(_, currency)| overdue(currency)).fold(0, |slots, (nth, _)| slots | (1 << nth))
+        nths.filter(|(_, currency)| overdue(currency))
+            .fold(0, |slots, (nth, _)| slots | (1 << nth))
     }
 
     /// Gives the sequencer what it has room for; the rest waits, in order.

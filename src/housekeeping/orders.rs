@@ -28,7 +28,9 @@ pub enum OrderRefusal {
          [[operator]] table to add; start the switch again with it"
     )]
     NoOperators,
-    #[error("no operator has this name and this token: see --operator and --token-file, and [[operator]] in the settings")]
+    #[error(
+        "no operator has this name and this token: see --operator and --token-file, and [[operator]] in the settings"
+    )]
     NotKnown,
     #[error("{name} may not {what}: `may` of his [[operator]] table in the settings does not list \"{right}\"")]
     MayNot {
@@ -192,7 +194,11 @@ impl Authority {
             Some(OrderStep::Direct) | None => (self.makes, "order this", "make"),
         };
         let name = self.name();
-        if has { Ok(()) } else { Err(OrderRefusal::MayNot { name, what, right }) }
+        if has {
+            Ok(())
+        } else {
+            Err(OrderRefusal::MayNot { name, what, right })
+        }
     }
 
     /// What changes nothing in the journal, a credential, is for who may order directly.

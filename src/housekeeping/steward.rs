@@ -13,7 +13,7 @@ use super::orders::OrderDesk;
 use super::tidings::{CoverAlarm, Ordered, Tiding};
 use super::wishes::Wishes;
 use crate::agent::{Agent, AgentError, RETRY_PAUSE, Ring, SwitchClock, Wakeup};
-use crate::config::{DirectoryEntry, WindowSettings, currency_name};
+use crate::config::{DirectoryEntry, WindowSettings};
 use crate::domain::{Currency, ParticipantTerms, UtcNanos};
 use crate::journal::Positions;
 use crate::link::Roster;
@@ -134,7 +134,10 @@ impl Steward {
             self.parts.wishes.settle.store(true, Ordering::Release);
             self.parts.settler.wake();
         }
-        self.parts.view.next_close_ns.store(self.closing.next().0, Ordering::Relaxed);
+        self.parts
+            .view
+            .next_close_ns
+            .store(self.closing.next().0, Ordering::Relaxed);
         closed.work
     }
 
@@ -167,20 +170,21 @@ impl Steward {
 
     fn put_in_force(&self, terms: ParticipantTerms, ordered: &Ordered) {
         let joins = self.parts.orders.joins(ordered.reference);
-        let known = self.parts.roster.entry(terms.index).or(joins);
         let code = terms.code;
-        let entry = match known {
-            Some(known) => DirectoryEntry { terms, ..known },
-            // Nobody said what it signs on with: the next start finds that in the directory.
-            None => DirectoryEntry {
-                terms,
-                name: code.text(),
-                cnaps: None,
-                bic: None,
-                credential_hash: [0; 32],
-            },
-        };
-        if !self.parts.roster.put(entry) {
+        let put = self.parts.roster.put(terms.index, |known| {
+            Some(match known.or(joins) {
+                Some(known) => DirectoryEntry { terms, ..known },
+                // Nobody said what it signs on with: the next start finds that in the directory.
+                None => DirectoryEntry {
+                    terms,
+                    name: code.text(),
+                    cnaps: None,
+                    bic: None,
+                    credential_hash: [0; 32],
+                },
+            })
+        });
+        if !put {
             tracing::warn!("participant {code} joined and can sign on after the next start of the switch");
         }
     }
@@ -188,7 +192,7 @@ impl Steward {
     fn alarm(&self, alarm: CoverAlarm) {
         let entry = self.parts.roster.entry(alarm.participant);
         let code = entry.map_or_else(|| alarm.participant.to_string(), |entry| entry.terms.code.text());
-        let (currency, percent) = (currency_name(alarm.currency.0), alarm.level_bp / 100);
+        let (currency, percent) = (alarm.currency.alphabetic(), alarm.level_bp / 100);
         if alarm.level_bp > alarm.before_bp {
             self.parts.view.alarms_raised.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(

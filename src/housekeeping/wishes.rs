@@ -22,7 +22,8 @@ impl Wishes {
 
     /// Wishes that the open window of the scheme's `nth` currency closes.
     pub fn close(&self, nth: usize) {
-        self.close.fetch_or(EVERY_CURRENCY & (1 << nth.min(7)), Ordering::AcqRel);
+        self.close
+            .fetch_or(EVERY_CURRENCY & (1 << nth.min(7)), Ordering::AcqRel);
     }
 
     /// Takes what was wished so far: a bit for each currency.

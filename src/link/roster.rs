@@ -1,6 +1,6 @@
 //! Who may sign on now, and on what terms: changed while the switch runs, read without a lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -12,6 +12,8 @@ use crate::domain::ParticipantIndex;
 #[derive(Debug)]
 pub struct Roster {
     current: ArcSwap<Directory>,
+    /// Held by whoever changes it; nobody who reads it waits.
+    changing: Mutex<()>,
     rates: Arc<[IntakeRates]>,
 }
 
@@ -25,6 +27,7 @@ impl Roster {
         let rates = IntakeRates::of(&directory, Self::room_for(directory.participants.len()));
         Self {
             current: ArcSwap::from_pointee(directory),
+            changing: Mutex::default(),
             rates,
         }
     }
@@ -53,14 +56,23 @@ impl Roster {
         &self.rates
     }
 
-    /// Puts a participant's entry in force. Rates hold from now on, all else from the next sign-on on. One thread alone calls
-    /// this. False where the number is neither one that is known nor the next.
-    pub fn put(&self, entry: DirectoryEntry) -> bool {
+    /// Changes a participant's entry, or takes in the next one: `change` is given the entry in force, if there is one. Rates
+    /// hold from now on, all else from the next sign-on on. False where the number is neither one that is known nor the next,
+    /// or where nothing is to be changed.
+    pub fn put(
+        &self,
+        participant: ParticipantIndex,
+        change: impl FnOnce(Option<DirectoryEntry>) -> Option<DirectoryEntry>,
+    ) -> bool {
+        let _alone = self.changing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut directory = Directory::clone(&self.current.load());
-        let index = entry.terms.index.index();
+        let index = participant.index();
         if index > directory.participants.len() || index >= self.room() {
             return false;
         }
+        let Some(entry) = change(directory.participants.get(index).cloned()) else {
+            return false;
+        };
         self.rates[index].set(&entry.terms.contract);
         match directory.participants.get_mut(index) {
             Some(known) => *known = entry,

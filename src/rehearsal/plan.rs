@@ -295,6 +295,7 @@ fn profile(random: &mut Random) -> Profile {
             vec![Link, Sequencer, Clearing, Dispatch],
             vec![Syncer],
             vec![Housekeeping],
+            vec![AgentRole::Steward],
             vec![AgentRole::Follower],
         ];
     }

@@ -14,8 +14,8 @@ use crate::domain::{MILLISECOND, UtcNanos};
 use crate::io::BufferShare;
 use crate::journal::{Appender, Full};
 use crate::wire::{
-    FindingEvent, FrameRun, Intake, IntakeStamp, NotSentEvent, OrderEvent, PaymentRequest, RecordKind, Reply, ReplyEvent,
-    RequestEvent,
+    FindingEvent, FrameRun, Intake, IntakeStamp, NotSentEvent, OrderEvent, PaymentRequest, RecordKind, Reply,
+    ReplyEvent, RequestEvent,
 };
 
 /// Frames taken per duty cycle and ring, so that no loop keeps others from their turn for long.

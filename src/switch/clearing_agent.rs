@@ -10,7 +10,7 @@ use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring
 use crate::clearing::{Engine, Figures, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::follower::{FollowerCounters, RegisterQuery};
-use crate::housekeeping::SnapshotDesk;
+use crate::housekeeping::{CoverAlarm, Ordered, SnapshotDesk, StewardView, Tiding};
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
 use crate::wire::{
@@ -261,11 +261,11 @@ impl ClearingAgent {
             let event = event_of(&record);
             self.parts.engine.apply(&event, &mut self.outlet);
             applied += 1;
-            if !self.outlet.to_steward.is_empty() {
-                self.tell_steward();
-            }
             if event.number.is_multiple_of(EVENTS_PER_MARK) || event.kind == RecordKind::Window {
                 self.mark();
+            }
+            if !self.outlet.to_steward.is_empty() {
+                self.tell_steward();
             }
             while let Some(record) = self.parts.reader.look_ahead() {
                 self.parts.engine.prefetch(&event_of(&record));
@@ -528,8 +528,7 @@ impl Agent for ClearingAgent {
 
     fn park_limit(&mut self) -> Option<Duration> {
         // Dispatch makes room in the ring and does not wake this thread.
-        let held_back =
-            !self.outlet.overflow.is_empty()
+        let held_back = !self.outlet.overflow.is_empty()
             || !self.outlet.look_ups_over.is_empty()
             || !self.words.is_empty()
             || !self.tidings_over.is_empty();
