@@ -184,7 +184,7 @@ fn find<'d>(directory: &'d Directory, code: &str) -> Result<&'d DirectoryEntry, 
 }
 
 /// What became of an order, with a sentence for the operator.
-pub(super) fn ordered_json(ordered: &Ordered) -> Value {
+pub(super) fn ordered_json(ordered: &Ordered, step: u8) -> Value {
     let good = matches!(
         ordered.outcome,
         OrderOutcome::Done | OrderOutcome::Proposed | OrderOutcome::Refused
@@ -195,7 +195,7 @@ pub(super) fn ordered_json(ordered: &Ordered) -> Value {
         "reference": ordered.reference,
         "action": OrderAction::from_u8(ordered.action).map(OrderAction::name),
         "good": good,
-        "says": sentence(ordered.outcome, ordered.event),
+        "says": sentence(ordered.outcome, ordered.event, step),
     })
 }
 
@@ -217,7 +217,12 @@ pub(super) const fn outcome_name(outcome: OrderOutcome) -> &'static str {
     }
 }
 
-fn sentence(outcome: OrderOutcome, event: u64) -> String {
+fn sentence(outcome: OrderOutcome, event: u64, step: u8) -> String {
+    let still_waits = if step == OrderStep::Approve as u8 {
+        "; the proposal still waits"
+    } else {
+        ""
+    };
     match outcome {
         OrderOutcome::Done => format!("in force since event {event}"),
         OrderOutcome::Proposed => {
@@ -241,11 +246,12 @@ fn sentence(outcome: OrderOutcome, event: u64) -> String {
         OrderOutcome::NoSuchAccount => {
             "not carried out: the scheme does not have this currency, or the participant no account in it".to_owned()
         }
-        OrderOutcome::CoverInUse => "not carried out: the cover would fall below the cap, or below what is owed and \
-                                     reserved; lower the cap first, or settle what is owed (the proposal still waits)"
-            .to_owned(),
+        OrderOutcome::CoverInUse => format!(
+            "not carried out: the cover would fall below the cap, or below what is owed and reserved; lower the cap first, or \
+             settle what is owed{still_waits}"
+        ),
         OrderOutcome::CapOverCover => {
-            "not carried out: the cap would be above the cover; bring cover in first (the proposal still waits)".to_owned()
+            format!("not carried out: the cap would be above the cover; bring cover in first{still_waits}")
         }
         OrderOutcome::TooMany => "not carried out: too many proposals wait; approve or refuse some first".to_owned(),
     }

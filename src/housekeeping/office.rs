@@ -143,9 +143,10 @@ impl Office {
                 return self.introduce(*entry, &authority.name(), user);
             }
         };
+        let step = order.step;
         match self.orders.give(&authority, *order, joins.map(|entry| *entry)) {
             Ok(ordered) => {
-                let answer = ordered_json(&ordered);
+                let answer = ordered_json(&ordered, step);
                 tracing::info!(
                     operator = authority.name(),
                     user,
