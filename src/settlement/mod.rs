@@ -5,10 +5,12 @@
 
 pub mod camt053;
 pub mod camt054;
+mod charts;
 pub mod error;
 pub mod facts;
 pub mod pacs009;
 pub mod pacs029;
+pub mod page;
 pub mod statement;
 mod xml;
 
