@@ -5,17 +5,29 @@
 
 pub mod camt053;
 pub mod camt054;
+pub mod detail;
 pub mod error;
 pub mod facts;
+pub mod files;
+mod flows;
+pub mod made_up;
 pub mod merkle;
 pub mod pacs009;
 pub mod pacs029;
+pub mod pass;
 pub mod proof;
+pub mod row;
 pub mod statement;
+pub mod summary;
+pub mod sums;
+#[cfg(test)]
+mod tests;
 mod xml;
 
 pub use error::SettlementError;
 pub use facts::{FinalPayment, Party, WindowFacts};
+pub use files::{Draft, Existing, Publication, SettlementDirectory};
 pub use merkle::{Digest, MerkleTree, PathFinder};
+pub use pass::{publish_window, write_window};
 pub use proof::{Proof, ProofError};
 pub use statement::{CoverEntry, DayStatement, Flow, PartyDay, PartyStatement, Tallies, Tally, WindowStatement};
