@@ -12,7 +12,7 @@ const REQUIREMENTS: &str = include_str!("requirements.txt");
 const REQUIRED: &str = "CLEARWAY_PYTHON_REQUIRED";
 
 /// What `check.py` found, case by case; `None`, said aloud, where there is no Python that could look.
-pub fn check(documents: &Path) -> Option<BTreeMap<String, Vec<String>>> {
+pub(crate) fn check(documents: &Path) -> Option<BTreeMap<String, Vec<String>>> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let python = match PYTHON.get_or_init(environment) {
         Ok(python) => python,

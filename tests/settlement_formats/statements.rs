@@ -8,12 +8,12 @@ use clearway::domain::{
 use clearway::settlement::{CoverEntry, DayStatement, Flow, PartyDay, PartyStatement, Tallies, Tally, WindowStatement};
 use clearway::wire::CoverReason;
 
-pub const JPY: Currency = Currency(392);
+pub(crate) const JPY: Currency = Currency(392);
 
 /// 2026-11-23 19:00 in Shanghai.
 const OPENED: u64 = 1_795_431_600 * SECOND;
 
-pub fn code(text: &str) -> SchemeCode {
+pub(crate) fn code(text: &str) -> SchemeCode {
     SchemeCode::parse(text).expect("fourteen characters")
 }
 
@@ -31,7 +31,7 @@ impl Draw {
 }
 
 /// A window in which nothing happened.
-pub fn window(institutions: u16, banks: u16, currency: Currency) -> WindowStatement {
+pub(crate) fn window(institutions: u16, banks: u16, currency: Currency) -> WindowStatement {
     let party = |index: u16| {
         let institution = index < institutions;
         PartyStatement {
@@ -68,7 +68,7 @@ pub fn window(institutions: u16, banks: u16, currency: Currency) -> WindowStatem
 }
 
 /// Adds payments from one participant to another, as many, of the sum.
-pub fn pay(statement: &mut WindowStatement, debtor: usize, creditor: usize, payments: u64, sum_minor: Position) {
+pub(crate) fn pay(statement: &mut WindowStatement, debtor: usize, creditor: usize, payments: u64, sum_minor: Position) {
     assert_ne!(debtor, creditor);
     let owes = &mut statement.parties[debtor];
     owes.records += payments;
@@ -98,7 +98,7 @@ pub fn pay(statement: &mut WindowStatement, debtor: usize, creditor: usize, paym
 }
 
 /// An evening: a few participants have most of the payments, many have few, some none.
-pub fn evening(currency: Currency) -> WindowStatement {
+pub(crate) fn evening(currency: Currency) -> WindowStatement {
     const INSTITUTIONS: u16 = 115;
     const BANKS: u16 = 424;
     let mut statement = window(INSTITUTIONS, BANKS, currency);
@@ -186,7 +186,7 @@ fn tallies(statement: &mut WindowStatement, draw: &mut Draw) {
 }
 
 /// A participant's day with movements of every kind.
-pub fn day(complete: bool, currency: Currency) -> DayStatement {
+pub(crate) fn day(complete: bool, currency: Currency) -> DayStatement {
     let at = |hour: u64, minute: u64| {
         UtcNanos(OPENED - 19 * 3_600 * SECOND + (hour * 60 + minute) * 60 * SECOND + 7 * MILLISECOND)
     };
@@ -213,11 +213,11 @@ pub fn day(complete: bool, currency: Currency) -> DayStatement {
             0,
             "Z2100033000005",
             412,
-            50_000_000_00,
+            5_000_000_000,
             vec![
-                entry(17, at(3, 1), CoverReason::CoverIn, none, 10_000_000_00),
-                entry(9_000_000_001, at(8, 0), CoverReason::Settled, window(1), -12_345_678_91),
-                entry(9_000_000_002, at(8, 0), CoverReason::Settled, window(2), 987_654_32),
+                entry(17, at(3, 1), CoverReason::CoverIn, none, 1_000_000_000),
+                entry(9_000_000_001, at(8, 0), CoverReason::Settled, window(1), -1_234_567_891),
+                entry(9_000_000_002, at(8, 0), CoverReason::Settled, window(2), 98_765_432),
                 entry(u64::MAX, at(12, 59), CoverReason::CoverOut, none, -1),
             ],
         ),
@@ -226,7 +226,7 @@ pub fn day(complete: bool, currency: Currency) -> DayStatement {
             "C1100033000013",
             1,
             0,
-            vec![entry(3, at(0, 1), CoverReason::Opening, none, 77_00)],
+            vec![entry(3, at(0, 1), CoverReason::Opening, none, 7_700)],
         ),
         party(
             2,
