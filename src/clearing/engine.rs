@@ -286,12 +286,6 @@ impl Engine {
         self.scheme.participant_count as usize
     }
 
-    /// The scheme's terms, as Genesis stated them; zeros before it.
-    #[must_use]
-    pub const fn scheme(&self) -> &SchemeTerms {
-        &self.scheme
-    }
-
     /// The version of the rules that Genesis stated; 0 before it.
     #[must_use]
     pub const fn rules_version(&self) -> u32 {

@@ -21,5 +21,5 @@ pub use directory::{Directory, DirectoryEntry};
 pub use fault::{ConfigError, Fault, FaultyFile};
 pub use operators::{OperatorSettings, WindowSettings, time_of_day};
 pub use profile::{AgentRole, BUILT_IN_PROFILES, JournalPlan, Profile, RingSizes, ThreadPlan};
-pub use settings::{ArchiveSettings, BackendChoice, FollowerSettings, LinkSettings, Settings};
+pub use settings::{ArchiveSettings, BackendChoice, FollowerSettings, LinkSettings, Settings, SettlementSettings};
 pub use sheet::{AccountSheet, ParticipantSheet, currency_number, suspension_bits, suspension_names};

@@ -84,7 +84,7 @@ impl CloseSchedule {
         let yesterday = self.at_s.last();
         let yesterday = yesterday.map(|&at| UtcNanos(midnight.0 + u64::from(at) * SECOND - DAY_SECONDS * SECOND));
         let today = self.at_s.iter().map(|&at| midnight.plus(u64::from(at) * SECOND));
-        yesterday.into_iter().chain(today).filter(|&time| time <= now).last()
+        yesterday.into_iter().chain(today).rfind(|&time| time <= now)
     }
 }
 
