@@ -251,3 +251,83 @@ fn random_reference() -> Result<u64, OrderRefusal> {
     read.map_err(|error| OrderRefusal::NoRandomness(error.to_string()))?;
     Ok(u64::from_le_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Wakeup;
+    use crate::wire::OrderOutcome;
+
+    const TOKEN: [u8; 32] = [7; 32];
+
+    fn desk(capacity: usize) -> (Arc<OrderDesk>, Arc<Ring<OrderEvent>>) {
+        let ring = Ring::new(capacity, Arc::new(Wakeup::new().unwrap()));
+        let alice = OperatorSettings {
+            name: "alice".to_owned(),
+            token_hash: *blake3::hash(&TOKEN).as_bytes(),
+            makes: true,
+            checks: false,
+        };
+        (Arc::new(OrderDesk::new(vec![alice], Arc::clone(&ring))), ring)
+    }
+
+    fn alice(desk: &OrderDesk) -> Authority {
+        let token = blake3::Hash::from_bytes(TOKEN).to_hex();
+        desk.recognise("alice", &token).unwrap()
+    }
+
+    #[test]
+    fn an_order_that_finds_the_ring_full_is_refused_at_once_and_nobody_waits_for_it() {
+        let (desk, ring) = desk(1);
+        ring.push(OrderEvent::zeroed()).unwrap();
+        let refused = desk.give(&alice(&desk), order(OrderAction::Suspend, OrderStep::Direct), None);
+        assert_eq!(refused.map(|_| ()), Err(OrderRefusal::Full));
+        assert!(desk.waiting().is_empty());
+    }
+
+    #[test]
+    fn whoever_orders_is_told_of_his_own_order_and_of_no_other() {
+        let (desk, ring) = desk(4);
+        let giver = {
+            let desk = Arc::clone(&desk);
+            std::thread::spawn(move || desk.give(&alice(&desk), order(OrderAction::Suspend, OrderStep::Direct), None))
+        };
+        let given = loop {
+            match ring.pop() {
+                Some(given) => break given,
+                None => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(operator_text(&given.operator), "alice");
+        let became = |reference, event| Ordered {
+            reference,
+            event,
+            outcome: OrderOutcome::Done,
+            action: given.action,
+            terms: None,
+        };
+        desk.became(became(given.reference ^ 1, 8));
+        desk.became(became(given.reference, 9));
+        assert_eq!(giver.join().unwrap().unwrap().event, 9);
+        assert!(desk.waiting().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_token_a_wrong_name_and_what_one_may_not_do_are_refused() {
+        let (desk, ring) = desk(1);
+        let other = blake3::Hash::from_bytes([8; 32]).to_hex();
+        for (name, token) in [
+            ("alice", other.as_str()),
+            ("bob", &blake3::Hash::from_bytes(TOKEN).to_hex()),
+            ("alice", ""),
+        ] {
+            assert_eq!(desk.recognise(name, token).map(|_| ()), Err(OrderRefusal::NotKnown));
+        }
+        let refused = desk.give(&alice(&desk), about_proposal(OrderStep::Approve, 4), None);
+        assert!(
+            matches!(refused, Err(OrderRefusal::MayNot { right: "check", .. })),
+            "{refused:?}"
+        );
+        assert!(ring.is_empty());
+    }
+}
