@@ -32,8 +32,8 @@ pub(super) fn nets(page: &mut String, statement: &WindowStatement) {
     let largest = |side: &[&PartyStatement]| side.first().map_or(0, |p| p.net_minor().abs());
     let scale = largest(&pay).max(largest(&are_paid));
     page.push_str("<div class=\"wings\">\n");
-    wing(page, statement, "pays", "Must pay", &pay, scale);
-    wing(page, statement, "paid", "Are paid", &are_paid, scale);
+    wing(page, statement, "pays", "To pay", &pay, scale);
+    wing(page, statement, "paid", "To be paid", &are_paid, scale);
     page.push_str("</div>\n</section>\n");
 }
 
@@ -51,7 +51,8 @@ fn wing(
     put(
         page,
         format_args!(
-            "<div class=\"wing {class}\">\n<h3>{words} <span>{} {}</span></h3>\n<ol>\n",
+            "<div class=\"wing {class}\">\n<h3>{words} <span>{} · {} {}</span></h3>\n<ol>\n",
+            count(side.len() as u64),
             currency.alphabetic(),
             money(all, currency)
         ),

@@ -96,7 +96,7 @@ fn totals(page: &mut String, statement: &WindowStatement) {
         "Net to be paid",
         &in_words(net, currency),
         &format!(
-            "by {} participants to {}; {} are even",
+            "to pay {} · to be paid {} · even {}",
             count(pay.len() as u64),
             count(are_paid.len() as u64),
             count((statement.parties.len() - pay.len() - are_paid.len()) as u64)
@@ -187,7 +187,7 @@ fn codes(page: &mut String, statement: &WindowStatement) {
         .max()
         .unwrap_or(0);
     page.push_str(
-        "<section>\n<h2>Result codes</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Code</th><th class=\"words\">Meaning</th>\
+        "<section>\n<h2>Result codes</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"words\">Code</th><th class=\"words\">Meaning</th>\
          <th class=\"words\">ISO 20022</th><th>Payments</th><th>Share</th><th class=\"wide\"></th></tr></thead>\n<tbody>\n",
     );
     for (number, n) in codes {
@@ -201,12 +201,12 @@ fn codes(page: &mut String, statement: &WindowStatement) {
         put(
             page,
             format_args!(
-                "<tr><th>{number:02}</th><td class=\"words\">{}</td><td class=\"words\">{}</td><td>{}</td><td>{}</td>\
+                "<tr><th class=\"words\">{number:02}</th><td class=\"words\">{}</td><td class=\"words\">{}</td><td>{}</td><td>{}</td>\
                  <td class=\"wide\"><span class=\"bar\"><i class=\"declined\" style=\"width:{bar}\"></i></span></td></tr>\n",
                 code.map_or("", Code::meaning),
                 code.and_then(Code::iso20022).unwrap_or("–"),
                 count(n),
-                share(n.saturating_mul(10_000).checked_div(all)),
+                share_of(n, all),
             ),
         );
     }
@@ -380,6 +380,15 @@ fn grouped(n: u128) -> String {
 /// Basis points as a percentage.
 pub(super) fn share(bp: Option<u64>) -> String {
     bp.map_or_else(|| "–".to_owned(), |bp| format!("{}.{:02} %", bp / 100, bp % 100))
+}
+
+/// A part of a whole as a percentage, rounded down; what is there is never told as nothing.
+pub(super) fn share_of(part: u64, whole: u64) -> String {
+    let bp = (u128::from(part) * 10_000).checked_div(u128::from(whole));
+    match bp {
+        Some(0) if part > 0 => "&lt; 0.01 %".to_owned(),
+        _ => share(bp.and_then(|bp| u64::try_from(bp).ok())),
+    }
 }
 
 /// A time as people in the scheme read it.
