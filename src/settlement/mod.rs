@@ -6,6 +6,7 @@
 mod append;
 pub mod camt053;
 pub mod camt054;
+mod charts;
 pub mod day;
 pub mod detail;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod made_up;
 pub mod merkle;
 pub mod pacs009;
 pub mod pacs029;
+pub mod page;
 pub mod pass;
 pub mod proof;
 pub mod row;
