@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::page::{code_of, count, money, put, share, text};
+use super::page::{code_of, count, money, put, share_of, text};
 use super::{PartyStatement, WindowStatement};
 use crate::domain::{Position, UtcNanos};
 
@@ -77,7 +77,7 @@ fn wing(
             format_args!(
                 "<li class=\"rest\"><span>{} more, {} of all</span><b>{}</b></li>\n",
                 count(rest.len() as u64),
-                share(u64::try_from(rest_minor * 10_000 / all).ok()),
+                share_of(rest_minor, all),
                 money(rest_minor, currency)
             ),
         );
@@ -98,7 +98,6 @@ pub(super) fn flows(page: &mut String, statement: &WindowStatement) {
         ),
     );
     for flow in &statement.flows {
-        let of_gross = (flow.amount_minor * 10_000).checked_div(statement.gross_minor);
         put(
             page,
             format_args!(
@@ -108,7 +107,7 @@ pub(super) fn flows(page: &mut String, statement: &WindowStatement) {
                 code_of(statement, flow.creditor),
                 count(flow.payments),
                 money(flow.amount_minor, statement.currency),
-                share(of_gross.and_then(|bp| u64::try_from(bp).ok())),
+                share_of(flow.amount_minor, statement.gross_minor),
                 percent(flow.amount_minor, largest.amount_minor)
             ),
         );
