@@ -34,6 +34,7 @@ mod save;
 mod save_index;
 mod saved;
 mod settlement;
+mod spooled;
 mod state_hash;
 #[cfg(test)]
 mod tests;
@@ -52,4 +53,5 @@ pub use mark::StateMark;
 pub use order::{OrderOutcomeSnapshot, ProposalSnapshot};
 pub use query::{AccountSnapshot, InDoubtSnapshot, LedgerSnapshot, ParticipantSnapshot, Recalled, WindowSnapshot};
 pub use saved::{LoadError, StateSource};
+pub use spooled::WindowStanding;
 pub use state_hash::StateHash;
