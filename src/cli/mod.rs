@@ -8,6 +8,7 @@ mod admin_show;
 mod admin_socket;
 mod bench;
 mod bench_journal;
+mod bench_settlement;
 mod demo;
 mod directory;
 mod directory_apply;
