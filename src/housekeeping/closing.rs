@@ -1,7 +1,7 @@
 //! Closing windows: what schedule and operators want, told to the sequencer, and seen to have come about.
 //!
-//! A close is one event and holds nobody up. After one the ledger is asked until it shows the new windows; until then
-//! nothing else is closed, so that a time of day never closes a window that a close under way has just opened.
+//! A close is one event and holds nobody up. Clearing says when it has come about; until then nothing else is closed, so
+//! that a time of day never closes a window that a close under way has just opened. The ledger is asked once, at the start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,51 +17,49 @@ use crate::config::WindowSettings;
 use crate::domain::{Currency, SECOND, UtcNanos, WindowId, WindowState};
 use crate::wire::{Intake, WindowAction, WindowEvent};
 
-/// A close that clearing has not shown by then changed nothing: the day has no window number left.
+/// A close that has not come about by then changed nothing: the day has no window number left.
 const CLOSING_NS_MAX: u64 = 2 * SECOND;
 
 /// Closes windows.
 pub(super) struct Closing {
     schedule: CloseSchedule,
-    currencies: Vec<Currency>,
+    /// The scheme's currencies, and when the open window of each was opened.
+    currencies: Vec<(Currency, Option<UtcNanos>)>,
     wishes: Arc<Wishes>,
     desk: Desk,
     priority: Arc<Ring<Intake>>,
-    /// Windows opened before this are to be closed, once the ledger has said which those are.
-    overdue: Option<UtcNanos>,
-    /// Currencies that were told to close, and since when.
-    under_way: Option<(UtcNanos, u8)>,
     asked: Option<Receiver<Box<LedgerView>>>,
+    knows: bool,
+    /// Windows opened before this are to be closed.
+    overdue: Option<UtcNanos>,
+    /// Currencies that were told to close and have not been seen to, and since when.
+    under_way: Option<(UtcNanos, u8)>,
+    /// Windows were closed, and nobody was told yet.
+    done: bool,
     /// Events that found the sequencer's ring full.
     deferred: VecDeque<WindowEvent>,
-}
-
-/// What came of looking.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Closed {
-    pub(super) work: usize,
-    /// Windows have just been seen to be closed.
-    pub(super) done: bool,
 }
 
 impl Closing {
     pub(super) fn new(
         settings: &WindowSettings,
         now: UtcNanos,
-        currencies: Vec<Currency>,
+        currencies: &[Currency],
         wishes: Arc<Wishes>,
         desk: Desk,
         priority: Arc<Ring<Intake>>,
     ) -> Self {
         Self {
             schedule: CloseSchedule::new(settings, now),
-            currencies,
+            currencies: currencies.iter().map(|&currency| (currency, None)).collect(),
             wishes,
             desk,
             priority,
+            asked: None,
+            knows: false,
             overdue: None,
             under_way: None,
-            asked: None,
+            done: false,
             deferred: VecDeque::new(),
         }
     }
@@ -73,103 +71,101 @@ impl Closing {
 
     /// True when something is under way that nobody wakes the thread for.
     pub(super) fn waits(&self) -> bool {
-        self.under_way.is_some() || self.overdue.is_some() || !self.deferred.is_empty()
+        !self.knows || !self.deferred.is_empty()
     }
 
-    /// Looks what is due and how far it is.
-    pub(super) fn look(&mut self, now: UtcNanos) -> Closed {
-        let mut closed = Closed {
-            work: self.hand_over(),
-            done: false,
+    /// When a close that is under way is given up.
+    pub(super) fn gives_up_at(&self) -> UtcNanos {
+        self.under_way
+            .map_or(UtcNanos::NEVER, |(since, _)| since.plus(CLOSING_NS_MAX))
+    }
+
+    /// Clearing says that a currency's window has closed at `at`, and the next one opened.
+    pub(super) fn closed(&mut self, currency: Currency, at: UtcNanos) {
+        let Some(nth) = self.currencies.iter().position(|(known, _)| *known == currency) else {
+            return;
         };
+        self.currencies[nth].1 = Some(at);
+        if let Some((since, slots)) = self.under_way {
+            let left = slots & !(1 << nth);
+            self.under_way = (left != 0).then_some((since, left));
+        }
+        self.done |= self.under_way.is_none();
+    }
+
+    /// True once after windows were closed.
+    pub(super) fn take_done(&mut self) -> bool {
+        std::mem::take(&mut self.done)
+    }
+
+    /// Looks what is due and tells the sequencer.
+    pub(super) fn look(&mut self, now: UtcNanos) -> usize {
+        let mut work = self.hand_over() + self.learn();
         let Due { all, opened_before } = self.schedule.due(now);
         if all {
             self.wishes.close_all();
         }
         self.overdue = self.overdue.max(opened_before);
-        if self.under_way.is_none() {
-            let wished = self.wishes.take_close();
-            if wished != 0 {
-                self.tell(wished, now);
-                closed.work += 1;
+        if now >= self.gives_up_at() {
+            tracing::warn!(
+                "a window was to close and is still open: a business day has 9,999 window numbers, and closes again when the \
+                 next begins"
+            );
+            (self.under_way, self.done) = (None, true);
+        }
+        if self.under_way.is_some() || !self.knows {
+            return work;
+        }
+        let mut slots = self.wishes.take_close();
+        if let Some(before) = self.overdue.take() {
+            for (nth, (_, opened)) in self.currencies.iter().enumerate() {
+                slots |= u8::from(opened.is_some_and(|opened| opened < before)) << nth;
             }
         }
-        if !self.deferred.is_empty() || (self.under_way.is_none() && self.overdue.is_none()) {
-            return closed;
+        if slots != 0 {
+            self.tell(slots, now);
+            work += 1;
         }
-        let Some(view) = self.ledger() else { return closed };
-        closed.work += 1;
-        match self.under_way {
-            Some((since, slots)) if self.are_closed(&view, since, slots) => {
-                (self.under_way, closed.done) = (None, true);
-            }
-            Some((since, _)) if now.since(since) >= CLOSING_NS_MAX => {
-                tracing::warn!(
-                    "a window was to close and is still open: a business day has 9,999 window numbers, and closes again \
-                     when the next begins"
-                );
-                (self.under_way, closed.done) = (None, true);
-            }
-            Some(_) => {}
-            None => {
-                if let Some(before) = self.overdue.take() {
-                    let slots = self.opened_before(&view, before);
-                    if slots != 0 {
-                        self.tell(slots, now);
-                    }
-                }
-            }
-        }
-        closed
+        work
     }
 
-    /// The answer to a question put before, or `None` until there is one.
-    fn ledger(&mut self) -> Option<Box<LedgerView>> {
+    /// Asks the ledger, once, when the open windows were opened.
+    fn learn(&mut self) -> usize {
+        if self.knows {
+            return 0;
+        }
         if self.asked.is_none() {
             self.asked = self.desk.question(Wanted::Ledger);
         }
-        match self.asked.as_ref()?.try_recv() {
+        let Some(asked) = &self.asked else { return 0 };
+        match asked.try_recv() {
             Ok(view) => {
-                self.asked = None;
-                Some(view)
+                for (currency, known) in &mut self.currencies {
+                    *known = known.or(opened(&view, *currency));
+                }
+                (self.asked, self.knows) = (None, true);
+                1
             }
-            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Empty) => 0,
             // Clearing has gone without an answer.
             Err(TryRecvError::Disconnected) => {
                 self.asked = None;
-                None
+                0
             }
         }
     }
 
     fn tell(&mut self, slots: u8, now: UtcNanos) {
-        for (nth, &currency) in self.currencies.iter().enumerate() {
+        let mut told = 0;
+        for (nth, (currency, _)) in self.currencies.iter().enumerate() {
             if slots & (1 << nth) != 0 {
-                let event = WindowEvent::new(WindowAction::Close, currency, WindowId::NONE);
+                told |= 1 << nth;
+                let event = WindowEvent::new(WindowAction::Close, *currency, WindowId::NONE);
                 self.deferred.push_back(event);
             }
         }
-        self.under_way = Some((now, slots));
+        self.under_way = (told != 0).then_some((now, told));
         self.hand_over();
-    }
-
-    /// True when the open window of each of these currencies was opened by a close at `since` or later.
-    fn are_closed(&self, view: &LedgerView, since: UtcNanos, slots: u8) -> bool {
-        let told = self
-            .currencies
-            .iter()
-            .enumerate()
-            .filter(|(nth, _)| slots & (1 << nth) != 0);
-        told.map(|(_, currency)| opened(view, *currency))
-            .all(|opened| opened.is_some_and(|opened| opened >= since))
-    }
-
-    /// The currencies whose open window was opened before this.
-    fn opened_before(&self, view: &LedgerView, before: UtcNanos) -> u8 {
-        let overdue = |currency: &Currency| opened(view, *currency).is_some_and(|opened| opened < before);
-        let nths = self.currencies.iter().enumerate();
-        nths.filter(|(_, currency)| overdue(currency))
-            .fold(0, |slots, (nth, _)| slots | (1 << nth))
     }
 
     /// Gives the sequencer what it has room for; the rest waits, in order.

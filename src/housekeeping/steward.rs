@@ -116,7 +116,7 @@ impl Steward {
         let closing = Closing::new(
             &parts.windows,
             parts.clock.now(),
-            parts.currencies.clone(),
+            &parts.currencies,
             Arc::clone(&parts.wishes),
             Arc::clone(&parts.desk),
             Arc::clone(&parts.priority),
@@ -129,8 +129,8 @@ impl Steward {
     }
 
     fn close_windows(&mut self, now: UtcNanos) -> usize {
-        let closed = self.closing.look(now);
-        if closed.done && self.parts.windows.settle {
+        let work = self.closing.look(now);
+        if self.closing.take_done() && self.parts.windows.settle {
             self.parts.wishes.settle.store(true, Ordering::Release);
             self.parts.settler.wake();
         }
@@ -138,7 +138,7 @@ impl Steward {
             .view
             .next_close_ns
             .store(self.closing.next().0, Ordering::Relaxed);
-        closed.work
+        work
     }
 
     fn take_tidings(&mut self) -> usize {
@@ -148,6 +148,7 @@ impl Steward {
             match tiding {
                 Tiding::Ordered(ordered) => self.ordered(ordered),
                 Tiding::Alarm(alarm) => self.alarm(alarm),
+                Tiding::Closed { currency, at } => self.closing.closed(currency, at),
             }
         }
         work
@@ -239,7 +240,8 @@ impl Agent for Steward {
         if self.closing.waits() {
             return Some(RETRY_PAUSE);
         }
-        let until = self.closing.next().since(self.parts.clock.now());
+        let next = self.closing.next().min(self.closing.gives_up_at());
+        let until = next.since(self.parts.clock.now());
         Some(Duration::from_nanos(until).min(ROUND))
     }
 }

@@ -1,4 +1,5 @@
-//! What clearing tells the steward: orders decided about, alarms of cover. By a ring of their own, so that nobody waits.
+//! What clearing tells the steward: orders decided about, alarms of cover, windows closed. By a ring of their own, so that
+//! nobody waits.
 
 use crate::domain::{Currency, ParticipantIndex, ParticipantTerms, UtcNanos};
 use crate::wire::OrderOutcome;
@@ -14,6 +15,13 @@ pub enum Tiding {
     Ordered(Ordered),
     /// The use of a participant's cap has come to another level.
     Alarm(CoverAlarm),
+    /// A window has closed, and the currency's next one was opened.
+    Closed {
+        /// The currency.
+        currency: Currency,
+        /// The time of both.
+        at: UtcNanos,
+    },
 }
 
 /// What became of an order.

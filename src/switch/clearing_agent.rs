@@ -14,7 +14,8 @@ use crate::housekeeping::{CoverAlarm, Ordered, SnapshotDesk, StewardView, Tiding
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
 use crate::wire::{
-    Answer, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template, not_looked_up,
+    Answer, ClosedWindow, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template,
+    not_looked_up,
 };
 
 /// Events applied per duty cycle.
@@ -114,6 +115,8 @@ struct RingOutlet {
     look_ups_over: VecDeque<LookUp>,
     /// What the event just applied tells the steward.
     to_steward: Vec<Effect>,
+    /// The window that it closed.
+    closed: Option<Tiding>,
 }
 
 impl Outlet for RingOutlet {
@@ -146,6 +149,13 @@ impl Outlet for RingOutlet {
             | Effect::Cut { .. }
             | Effect::Contract { .. } => self.push(effect),
         }
+    }
+
+    fn closed(&mut self, window: &ClosedWindow<'_>) {
+        self.closed = Some(Tiding::Closed {
+            currency: window.currency,
+            at: window.closed,
+        });
     }
 }
 
@@ -240,6 +250,7 @@ impl ClearingAgent {
             look_ups: parts.register.as_ref().map(|rings| Arc::clone(&rings.look_ups)),
             look_ups_over: VecDeque::new(),
             to_steward: Vec::with_capacity(8),
+            closed: None,
         };
         // Those beyond have not joined yet, and their first word has number 1.
         for (index, next) in (0u16..).zip(parts.next_words.iter()) {
@@ -264,7 +275,7 @@ impl ClearingAgent {
             if event.number.is_multiple_of(EVENTS_PER_MARK) || event.kind == RecordKind::Window {
                 self.mark();
             }
-            if !self.outlet.to_steward.is_empty() {
+            if !self.outlet.to_steward.is_empty() || self.outlet.closed.is_some() {
                 self.tell_steward();
             }
             while let Some(record) = self.parts.reader.look_ahead() {
@@ -279,8 +290,8 @@ impl ClearingAgent {
     #[cold]
     fn tell_steward(&mut self) {
         let (engine, view) = (&self.parts.engine, &self.parts.steward);
-        for effect in self.outlet.to_steward.drain(..) {
-            let tiding = tiding(engine, &effect);
+        let told = self.outlet.to_steward.drain(..).map(|effect| tiding(engine, &effect));
+        for tiding in told.chain(self.outlet.closed.take()) {
             let is_alarm = matches!(tiding, Tiding::Alarm(_));
             if !self.tidings_over.is_empty() && !is_alarm {
                 self.tidings_over.push_back(tiding);
