@@ -546,3 +546,6 @@ impl Agent for ClearingAgent {
         held_back.then_some(RETRY_PAUSE)
     }
 }
+
+#[cfg(test)]
+mod tests;
