@@ -1,7 +1,7 @@
 //! The invariants of the scheme, recomputed from what was asked and what left the switch. It knows no rules: what the model
 //! might have misread too can not hide from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reference::{Account, creditor, debtor, direction};
 use super::said::Said;
@@ -21,6 +21,8 @@ pub(super) struct Witness {
     forwarded: BTreeMap<PaymentId, PaymentBody>,
     /// The first final answer of each id.
     told: BTreeMap<PaymentId, Answer>,
+    /// Asked by one that was not there yet, so that nobody could be answered.
+    unheard: BTreeSet<PaymentId>,
     /// How many words each participant was told.
     words: BTreeMap<u16, u64>,
     /// Proposals by their event.
@@ -54,6 +56,10 @@ impl Witness {
         windows: &[WindowSnapshot],
         accounts: &Accounts,
     ) -> Result<(), String> {
+        let unheard = asked
+            .request
+            .filter(|body| body.id.originator().index() >= accounts.len());
+        self.unheard.extend(unheard.map(|body| body.id));
         for (at, one) in said.iter().enumerate() {
             self.hear(asked.request, one, &said[at + 1..], windows, accounts)?;
             if let (Said::Ordered { outcome, .. }, Some(order)) = (one, &asked.order) {
@@ -209,7 +215,7 @@ impl Witness {
             return Ok(());
         }
         holds!(
-            answer.flags == 0,
+            answer.flags == 0 || self.unheard.contains(&id),
             "invariant 6: {id} is repeated and was never answered"
         );
         self.told.insert(id, *answer);
