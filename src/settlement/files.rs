@@ -30,6 +30,8 @@ const OPEN_FILES_SHARE: u64 = 4;
 pub struct SettlementDirectory {
     path: PathBuf,
     door: FileDoor,
+    /// In the names of what is being written: two that write at a time must not meet.
+    mark: &'static str,
 }
 
 /// What to do where a directory of the name is there and has other files in it.
@@ -71,7 +73,17 @@ impl SettlementDirectory {
     /// `settlement/` at this path; it is made when something is written.
     #[must_use]
     pub const fn new(path: PathBuf, door: FileDoor) -> Self {
-        Self { path, door }
+        Self { path, door, mark: "" }
+    }
+
+    /// The same, for who writes offline, perhaps beside a running switch.
+    #[must_use]
+    pub const fn offline(path: PathBuf) -> Self {
+        Self {
+            path,
+            door: FileDoor::OPEN,
+            mark: "offline.",
+        }
     }
 
     /// The path.
@@ -102,7 +114,7 @@ impl SettlementDirectory {
     pub fn begin(&self, directory: PathBuf) -> Result<Draft, SettlementError> {
         let beside = |end: &str| {
             let name = directory.file_name().unwrap_or_default().to_string_lossy();
-            directory.with_file_name(format!(".{name}.{end}"))
+            directory.with_file_name(format!(".{name}.{}{end}", self.mark))
         };
         let draft = Draft {
             temporary: beside("tmp"),
