@@ -155,7 +155,7 @@ fn prove_leaf(
             row = String::from_utf8_lossy(file.row()).into_owned();
         }
         finder.push(leaf_hash(file.row()));
-        if finder.leaves() % 100_000 == 0 {
+        if finder.leaves().is_multiple_of(100_000) {
             progress(finder.leaves());
         }
         next.extend(
