@@ -283,7 +283,9 @@ fn what_is_not_committed_or_was_changed_has_no_proof() {
     for (name, bytes) in files_in(&place.path().join(&window).join("detail")) {
         let csv = String::from_utf8(bytes).expect("text");
         let row = victim[..10].join(",");
-        let changed = [&victim[..4], std::slice::from_ref(&more), &victim[5..10]].concat().join(",");
+        let changed = [&victim[..4], std::slice::from_ref(&more), &victim[5..10]]
+            .concat()
+            .join(",");
         fs::write(
             place.path().join(&window).join("detail").join(name),
             csv.replace(&row, &changed),
