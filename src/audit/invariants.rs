@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::books::{Account, Books, NO_WINDOW, Payment, Reversal, Window};
+use super::orders::settled;
 use super::recomputed::{CurrencyTotals, Recomputed, StateCounts, WindowTotals};
 use crate::domain::{Code, Currency, Kind, PaymentState, Position, WindowState};
 
@@ -134,7 +135,7 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>
                     account.currency, account.reserved
                 ));
             }
-            check_settlement(books, index, account, findings);
+            check_cover(books, index, account, findings);
         }
     }
 }
@@ -187,27 +188,23 @@ fn may_be_reversed(payment: &Payment) -> bool {
         }
 }
 
-/// Settlement never changes headroom: opening cover and cap less the settled nets are what is left of them.
-fn check_settlement(books: &Books, index: usize, account: &Account, findings: &mut Vec<String>) {
-    let Some(terms) = books.participants[index]
-        .as_ref()
-        .and_then(|participant| participant.terms.account(account.currency))
-    else {
-        return;
-    };
-    let settled: Position = books
-        .windows
-        .iter()
-        .filter(|window| window.currency == account.currency && window.state == WindowState::Settled)
-        .map(|window| window.nets[index])
-        .sum();
-    let cover = Position::from(terms.cover_minor) - settled;
-    let cap = Position::from(terms.cap_minor) - settled;
-    if (account.cover, account.cap) != (cover, cap) {
+/// Opening + top-ups − withdrawals ± net = closing; and settlement never changes headroom: the cap falls as the cover does.
+fn check_cover(books: &Books, index: usize, account: &Account, findings: &mut Vec<String>) {
+    let settled = settled(books, index, account.currency);
+    let (opening, top_ups, withdrawals) = (account.opening, account.top_ups, account.withdrawals);
+    let cover = opening + top_ups - withdrawals - settled;
+    let cap = account.cap_at_opening - settled;
+    if account.cover != cover {
         findings.push(format!(
-            "participant {index}, currency {}: cover {} and cap {}, but the opening ones less the settled nets are {cover} and \
-             {cap}",
-            account.currency, account.cover, account.cap
+            "participant {index}, currency {}: cover {}, but opening {opening}, top-ups {top_ups}, withdrawals {withdrawals} and \
+             settled nets {settled} give {cover}",
+            account.currency, account.cover
+        ));
+    }
+    if account.cap != cap {
+        findings.push(format!(
+            "participant {index}, currency {}: cap {}, but what was agreed less the settled nets is {cap}",
+            account.currency, account.cap
         ));
     }
 }
@@ -246,6 +243,8 @@ pub(super) fn sums(books: &Books) -> Recomputed {
         reversals_open: open.count() as u64,
         positions: first.positions,
         reserved: first.reserved,
+        covers: first.covers,
+        caps: first.caps,
         further_currencies: currencies.map(|currency| totals(books, currency)).collect(),
         windows: books.windows.iter().map(window_totals).collect(),
         ..recomputed
@@ -263,7 +262,9 @@ fn count_success(sums: &mut Recomputed, books: &Books, payment: &Payment) {
     count(sums.by_kind.entry(kind).or_insert([0; 2]));
     let (initiator, responder) = (payment.initiator(), payment.responder);
     count(sums.as_initiator.entry(initiator.0).or_insert([0; 2]));
-    if responder != initiator && books.participant_ref(responder).is_some() {
+    // One that was not there is asked for nothing, though it may have joined since.
+    let is_known = payment.code != Code::UnknownParticipant && books.participant_ref(responder).is_some();
+    if responder != initiator && is_known {
         count(sums.as_responder.entry(responder.0).or_insert([0; 2]));
     }
     if payment.contradicted {
@@ -272,17 +273,17 @@ fn count_success(sums: &mut Recomputed, books: &Books, payment: &Payment) {
 }
 
 fn totals(books: &Books, currency: Currency) -> CurrencyTotals {
-    let accounts = books
-        .participants
-        .iter()
-        .map(|participant| participant.as_ref().and_then(|p| p.account_ref(currency)));
-    let (positions, reserved) = accounts
-        .map(|account| account.map_or((0, 0), |account| (account.position, account.reserved)))
-        .unzip();
+    let sums = |of: fn(&Account) -> Position| {
+        let participants = books.participants.iter();
+        let accounts = participants.map(|participant| participant.as_ref().and_then(|p| p.account_ref(currency)));
+        accounts.map(|account| account.map_or(0, of)).collect()
+    };
     CurrencyTotals {
         currency,
-        positions,
-        reserved,
+        positions: sums(|account| account.position),
+        reserved: sums(|account| account.reserved),
+        covers: sums(|account| account.cover),
+        caps: sums(|account| account.cap),
     }
 }
 
@@ -410,8 +411,18 @@ mod tests {
 
     #[test]
     fn cover_or_cap_that_settlement_left_wrong_is_found() {
-        planted(|b| account(b).cover += 1, "cover 1901 and cap 900");
-        planted(|b| account(b).cap += 1, "cover 1900 and cap 901");
+        planted(|b| account(b).cover += 1, "cover 1901, but opening 2000");
+        planted(|b| account(b).cap += 1, "cap 901, but what was agreed");
+    }
+
+    #[test]
+    fn cover_that_is_not_opening_and_top_ups_less_withdrawals_and_settled_nets_is_found() {
+        planted(|b| account(b).top_ups += 7, "cover 1900, but opening 2000, top-ups 7");
+        planted(
+            |b| account(b).withdrawals += 7,
+            "withdrawals 7 and settled nets 100 give 1893",
+        );
+        planted(|b| account(b).opening -= 1, "give 1899");
     }
 
     #[test]

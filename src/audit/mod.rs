@@ -13,6 +13,7 @@ mod auditor;
 mod books;
 mod finding;
 mod invariants;
+mod orders;
 mod recomputed;
 mod residency;
 #[cfg(test)]

@@ -49,6 +49,10 @@ pub struct CurrencyTotals {
     pub positions: Vec<Position>,
     /// Amounts of open payments, on the party that will owe.
     pub reserved: Vec<Position>,
+    /// Opening + top-ups − withdrawals − settled nets.
+    pub covers: Vec<Position>,
+    /// The part of the cover that may be used.
+    pub caps: Vec<Position>,
 }
 
 /// The ledger, recomputed.
@@ -70,6 +74,8 @@ pub struct Recomputed {
     pub refused_replies: u64,
     /// Late words that contradict the final state: committed and no, declined and yes.
     pub conflicts: u64,
+    /// Operators' orders by their outcome's number.
+    pub orders: BTreeMap<u8, u64>,
     /// Payments with such a word: committed and then no, declined and then yes.
     pub contradicted: [u64; 2],
     /// Reversals raised and not acknowledged since.
@@ -84,6 +90,10 @@ pub struct Recomputed {
     pub positions: Vec<Position>,
     /// Reserved sums by participant index in the scheme's first currency, minor units.
     pub reserved: Vec<Position>,
+    /// Covers by participant index in the scheme's first currency, minor units.
+    pub covers: Vec<Position>,
+    /// Caps by participant index in the scheme's first currency, minor units.
+    pub caps: Vec<Position>,
     /// The same for the scheme's further currencies.
     pub further_currencies: Vec<CurrencyTotals>,
     /// Every window, in the order of opening.
