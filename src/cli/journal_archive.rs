@@ -51,6 +51,11 @@ impl Place {
 }
 
 impl PlaceArgs {
+    /// As it was given.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Finds the journal; decompresses what is archived to a place of its own, which goes with the answer.
     pub(super) fn find(&self) -> Result<Place, CliError> {
         let live = journal_in(&self.directory);

@@ -23,6 +23,9 @@ mod output;
 mod run;
 mod run_report;
 mod settle;
+mod settle_list;
+mod settle_prove;
+mod settle_report;
 mod sim;
 
 use std::io::IsTerminal;

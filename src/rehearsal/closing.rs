@@ -8,7 +8,9 @@ use super::party::Trade;
 use super::world::World;
 use crate::audit::{Statement, WindowTotals};
 use crate::clearing::LedgerSnapshot;
-use crate::domain::{Code, Currency, Direction, Kind, PaymentId, PaymentState, Position, SECOND, WindowId};
+use crate::domain::{
+    Code, Currency, Direction, Kind, ParticipantIndex, PaymentId, PaymentState, Position, SECOND, WindowId,
+};
 use crate::journal::JournalFiles;
 use crate::wire::{Answer, RecordKind, Regarding, ReplyEvent, ReplyOutcome, RequestEvent};
 
@@ -268,7 +270,7 @@ impl World {
             return Err(format!("{} events still wait for the register", ledger.figures.parked));
         }
         self.check_answers(&audited.by_code, ledger.figures.replies_dropped)?;
-        self.check_books(&ledger.snapshot)?;
+        self.check_books(&with_all_nets(ledger.snapshot, &audited.windows))?;
         self.counts.parked = ledger.figures.look_ups;
         self.counts.days_sealed = self.days_sealed()?;
         self.count(&audited.payments);
@@ -435,6 +437,16 @@ impl World {
         self.counts.notices = self.witness.notices.len() as u64;
         self.counts.simulated_s = (self.now - self.plan.start.0) / SECOND;
     }
+}
+
+/// The ledger with the nets that it keeps no more, of windows settled long ago, as the journal gives them.
+fn with_all_nets(mut ledger: LedgerSnapshot, journaled: &[WindowTotals]) -> LedgerSnapshot {
+    for window in ledger.windows.iter_mut().filter(|window| !window.has_nets) {
+        let known = journaled.iter().find(|known| known.id == window.id);
+        let nets = known.into_iter().flat_map(|known| &known.nets);
+        window.nets = nets.map(|(&index, &net)| (ParticipantIndex(index), net)).collect();
+    }
+    ledger
 }
 
 fn net_of(ledger: &LedgerSnapshot, window: WindowId, participant: usize) -> Position {
