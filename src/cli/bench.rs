@@ -272,6 +272,7 @@ fn run_idle(args: &SharedArgs) -> Result<Verdict, CliError> {
         backend: args.backend,
         profile: args.profile.clone(),
         close_every_s: None,
+        files: true,
     };
     let links = u64::from(args.institutions) + u64::from(args.banks);
     eprintln!("{links} links, idle, for {} s", args.seconds);

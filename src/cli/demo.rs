@@ -49,7 +49,10 @@ pub(super) struct DemoArgs {
     /// The same rate throughout, payments a second, in place of the evening's curve
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u64).range(1..=5_000_000), conflicts_with = "trace")]
     rate: Option<u64>,
-    /// Where the switch keeps its journal; it stays there [default: a temporary directory]
+    /// Close the windows so that there are about so many of equal length [default: one at least every 8 seconds]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    windows: Option<u32>,
+    /// Where the switch keeps its journal and settlement's files; they stay there [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Play the payments of this CSV file (at_ms,initiator,responder,kind,amount_minor,scene)
@@ -79,6 +82,14 @@ pub(super) struct DemoArgs {
     keep: bool,
 }
 
+/// How often a window closes, seconds; the last one closes at the end.
+fn close_every_s(seconds: u32, windows: Option<u32>) -> u64 {
+    match windows {
+        Some(windows) => u64::from(seconds.div_ceil(windows)),
+        None => CLOSE_EVERY_S.min(u64::from(seconds).div_ceil(3)),
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
@@ -106,7 +117,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<Verdict, CliError> {
             banks: BANKS,
             backend: args.backend,
             profile: args.profile.clone(),
-            close_every_s: Some(CLOSE_EVERY_S.min(u64::from(seconds).div_ceil(3))),
+            close_every_s: Some(close_every_s(seconds, args.windows)),
+            files: true,
         },
         command: "demo".to_owned(),
         skew: if trace.is_some() { "trace" } else { "evening" }.to_owned(),
@@ -214,12 +226,20 @@ impl DataPlace {
     /// Removes it, or says where it stays.
     pub(super) fn leave(self) {
         match self {
-            Self::Named(path) => eprintln!("the journal stays in {}", path.display()),
+            Self::Named(path) => stays_in(&path),
             Self::Temporary { directory, keep: true } => {
-                eprintln!("the journal stays in {}", directory.keep().display());
+                stays_in(&directory.keep());
             }
             Self::Temporary { directory, keep: false } => drop(directory),
         }
+    }
+}
+
+fn stays_in(path: &Path) {
+    eprintln!("the journal stays in {}", path.display());
+    let settlement = path.join("settlement");
+    if settlement.is_dir() {
+        eprintln!("settlement's files are in {}", settlement.display());
     }
 }
 

@@ -40,7 +40,9 @@ impl Progress {
 }
 
 fn live_line(moment: &Moment) -> String {
-    let second = &moment.second;
+    let Some(second) = &moment.second else {
+        return settlement_line(moment);
+    };
     let latency = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), milliseconds);
     let mut line = format!(
         "{:>4} s  {:>7}/s  p50 {:>8}  p99 {:>8}  in flight {:>6}",
@@ -58,6 +60,25 @@ fn live_line(moment: &Moment) -> String {
         if let Some(window) = &status.window {
             let _ = write!(line, "  {}", window.id);
         }
+    }
+    line
+}
+
+fn settlement_line(moment: &Moment) -> String {
+    let settlement = moment.status.as_ref().and_then(|status| status.settlement.as_ref());
+    let Some(settlement) = settlement else {
+        return "settling".to_owned();
+    };
+    let mut line = format!("settled {} windows", settlement.windows);
+    if let Some(window) = &settlement.window {
+        let _ = write!(
+            line,
+            "; {window}: {} of {} payments",
+            settlement.rows, settlement.rows_total
+        );
+    }
+    if let Some(error) = &settlement.last_error {
+        let _ = write!(line, "; {error}");
     }
     line
 }
@@ -112,8 +133,26 @@ pub(super) fn run_report(report: &Report) -> String {
     text.push_str(&closes(report));
     text.push_str(&limits(report));
     text.push_str(&cost(report));
+    text.push_str(&settlement(report));
     text.push_str(&audit(report));
     text
+}
+
+/// What settlement wrote.
+fn settlement(report: &Report) -> String {
+    let Some(settlement) = &report.settlement else {
+        return String::new();
+    };
+    let seconds = settlement
+        .seconds
+        .map_or_else(String::new, |seconds| format!(" in {seconds:.2} s"));
+    let root = settlement.root.as_deref().unwrap_or("none");
+    format!(
+        "Settlement\n  {} windows, {} files, {} MB{seconds}; the last window's root is {root}\n\n",
+        settlement.windows,
+        settlement.files,
+        settlement.bytes / 1_000_000
+    )
 }
 
 /// Latency beside the closes of windows.

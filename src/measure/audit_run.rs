@@ -3,7 +3,7 @@
 //! | part | what is compared |
 //! |---|---|
 //! | zero sum | the nets of every window, as the switch states them and as the journal gives them |
-//! | books match | the simulated participants' own books against the switch's windows and positions |
+//! | books match | the simulated participants' own books against the switch's windows and positions, and against settlement's files |
 //! | windows match | the switch's statement against the auditor's, which reads the journal by itself |
 //! | replay matches | the state hash the switch ended with against the one that a replay of the journal gives |
 
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::report::AuditFigures;
+use super::settled_files::{self, SettlementFigures};
 use super::switch_child::Shutdown;
 use crate::audit::{Recomputed, StateCounts, Statement, WindowTotals, recompute};
 use crate::domain::{Currency, WindowId, WindowState};
@@ -38,7 +39,12 @@ struct Evidence {
 /// Audits a run: reads the journal in `data`/journal twice, once by the auditor and once through the engine. `before` are
 /// the windows as they stood before the run.
 #[must_use]
-pub fn audit(data: &Path, result: &LoadResult, before: &[WindowFigures], shutdown: &Shutdown) -> AuditFigures {
+pub fn audit(
+    data: &Path,
+    result: &LoadResult,
+    before: &[WindowFigures],
+    shutdown: &Shutdown,
+) -> (AuditFigures, Option<SettlementFigures>) {
     let journal = data.join("journal");
     let (recomputed, replayed) = std::thread::scope(|scope| {
         let recomputed = scope.spawn(|| recompute(&journal, |_| {}).map_err(|error| error.to_string()));
@@ -55,13 +61,44 @@ pub fn audit(data: &Path, result: &LoadResult, before: &[WindowFigures], shutdow
     if outcomes.findings_more > 0 {
         conduct.push(format!("and {} more of this kind", outcomes.findings_more));
     }
-    judge(Evidence {
+    let mut books = result.books.compare(before, &shutdown.windows, &shutdown.participants);
+    let settled = shutdown
+        .status
+        .settlement
+        .as_ref()
+        .filter(|settlement| settlement.files_are_written);
+    let figures = settled.and_then(|settlement| {
+        let read = settled_files::read(&data.join("settlement"), &shutdown.windows, &shutdown.participants);
+        match read {
+            Ok(read) => {
+                books.extend(read.findings);
+                // The same books, against what participants are sent.
+                let against_files = result.books.compare(before, &read.windows, &shutdown.participants);
+                books.extend(
+                    against_files
+                        .into_iter()
+                        .map(|finding| format!("by the detail files: {finding}")),
+                );
+                let seconds = settlement.ms.map(|ms| ms as f64 / 1_000.0);
+                Some(SettlementFigures {
+                    seconds,
+                    ..read.figures
+                })
+            }
+            Err(error) => {
+                books.push(format!("settlement's files can't be read: {error}"));
+                None
+            }
+        }
+    });
+    let judged = judge(Evidence {
         shutdown: shutdown.clone(),
         recomputed,
         replayed,
-        books: result.books.compare(before, &shutdown.windows, &shutdown.participants),
+        books,
         conduct,
-    })
+    });
+    (judged, figures)
 }
 
 fn judge(evidence: Evidence) -> AuditFigures {

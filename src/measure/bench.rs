@@ -125,6 +125,8 @@ fn run_switch(plan: &BenchPlan, observe: impl FnMut(&Moment)) -> Result<Report, 
             backend: plan.backend,
             profile: plan.profile.clone(),
             close_every_s: plan.close_every_s,
+            // Only where windows are the point.
+            files: plan.close_every_s.is_some(),
         },
         command: command.to_owned(),
         skew: plan.skew.name().to_owned(),

@@ -14,5 +14,6 @@ pub mod relay_load;
 pub mod report;
 pub mod restart;
 pub mod run;
+mod settled_files;
 pub mod settlement_run;
 pub mod switch_child;

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::relay_load::Quantiles;
+use super::settled_files::SettlementFigures;
 use crate::sim::{CloseFigures, LoadResult, SecondFigures, TallyFigures, quantile_us};
 
 /// Everything a run is reported with.
@@ -33,6 +34,8 @@ pub struct Report {
     pub cost: CostFigures,
     /// Whether everybody's books agree.
     pub audit: AuditFigures,
+    /// What settlement wrote; `null` where the switch writes no files.
+    pub settlement: Option<SettlementFigures>,
     /// The run second by second.
     pub seconds: Vec<SecondFigures>,
     /// Latency beside the closes of windows; `null` where none closed while payments were answered.
@@ -211,7 +214,7 @@ pub struct AuditFigures {
     pub pass: bool,
     /// The nets of every window add up to zero.
     pub zero_sum: bool,
-    /// Participants' own books agree with the switch's windows and positions.
+    /// Participants' own books agree with the switch's windows and positions, and with the settled windows' files.
     pub books_match: bool,
     /// Windows recomputed from the journal are the switch's.
     pub windows_match: bool,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -78,8 +78,8 @@ pub struct RunPlan {
 /// What an observer is shown once a second.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// The load's view of the second.
-    pub second: SecondFigures,
+    /// The load's view of the second; `None` once the load is over and its windows are being settled.
+    pub second: Option<SecondFigures>,
     /// The switch's view of itself; `None` when it did not answer.
     pub status: Option<SwitchStatus>,
 }
@@ -137,13 +137,23 @@ pub fn run<W: Workload + Send>(
         let mut admin = switch.admin()?;
         let before = Before::take(&switch, &mut admin)?;
         load.go_on(idle_beside(&before.status));
+        let close_every = plan.switch.close_every_s.map(Duration::from_secs);
+        let mut close_next = close_every.map(|every| Instant::now() + every);
         // The load says when its last answer has come; until then there is a second to show now and then.
         loop {
-            match load.steps.recv_timeout(OBSERVE_EVERY) {
+            let until_close = close_next.map_or(OBSERVE_EVERY, |at| at.saturating_duration_since(Instant::now()));
+            match load.steps.recv_timeout(OBSERVE_EVERY.min(until_close)) {
                 Ok(()) => break,
                 Err(RecvTimeoutError::Timeout) => {
+                    if let (Some(at), Some(every)) = (close_next, close_every)
+                        && at <= Instant::now()
+                    {
+                        admin.close_window()?;
+                        close_next = Some(at + every);
+                    }
                     if let Some(second) = live.take() {
                         let status = admin.status().ok();
+                        let second = Some(second);
                         observe(&Moment { second, status });
                     }
                 }
@@ -151,14 +161,17 @@ pub fn run<W: Workload + Send>(
             }
         }
         let measured = Measured::since(&before, &switch, &mut admin)?;
-        admin.close_and_settle()?;
+        admin.close_and_settle(|status| {
+            let status = Some(status);
+            observe(&Moment { second: None, status });
+        })?;
         load.go_on(Idle::Sleep);
         let (result, workload) = load.end()?;
         Ok::<_, RunError>((result, workload, before, measured))
     })?;
     let data = switch.data().to_owned();
     let shutdown = switch.stop()?;
-    let audit = super::audit_run::audit(&data, &result, &before.windows, &shutdown);
+    let (audit, settlement) = super::audit_run::audit(&data, &result, &before.windows, &shutdown);
     let mut report = report(
         plan,
         &data,
@@ -168,7 +181,7 @@ pub fn run<W: Workload + Send>(
         &measured,
         audit,
     );
-    report.not_played = workload.left_out();
+    (report.not_played, report.settlement) = (workload.left_out(), settlement);
     Ok(Ran {
         workload,
         participants,
@@ -403,6 +416,7 @@ fn report(
         ratio: RatioFigures::default(),
         cost: measured.cost(outcomes.offered),
         audit,
+        settlement: None,
         seconds: outcomes.seconds.clone(),
         closes,
         repeats: RepeatFigures::of(result),

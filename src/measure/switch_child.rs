@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Windows are closed and settled by a thread that the disk may hold up.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is shown how far settlement is.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 /// How often a switch that starts or ends is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The end of the switch's log that an error shows, lines.
@@ -81,8 +83,10 @@ pub struct SwitchPlan {
     pub backend: BackendChoice,
     /// The hardware profile: a name or a file.
     pub profile: String,
-    /// How often the open window closes, seconds.
+    /// How often the open window is closed while the load runs, seconds.
     pub close_every_s: Option<u64>,
+    /// Whether settlement writes files.
+    pub files: bool,
 }
 
 /// What the switch says of itself; only what is used here.
@@ -127,6 +131,34 @@ pub struct SwitchStatus {
     /// The participant whose position is largest.
     #[serde(default)]
     pub largest_position: Option<LargestPosition>,
+    /// What the settler does.
+    #[serde(default)]
+    pub settlement: Option<SettlementStatus>,
+}
+
+/// The settler in a status.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SettlementStatus {
+    /// False where windows are settled without files.
+    pub files_are_written: bool,
+    /// The window at hand.
+    #[serde(default)]
+    pub window: Option<String>,
+    /// Its payments that were gone through.
+    #[serde(default)]
+    pub rows: u64,
+    /// Its payments.
+    #[serde(default)]
+    pub rows_total: u64,
+    /// Windows settled in this run.
+    #[serde(default)]
+    pub windows: u64,
+    /// What writing their files took, milliseconds.
+    #[serde(default)]
+    pub ms: Option<u64>,
+    /// Why the last settlement was aborted.
+    #[serde(default)]
+    pub last_error: Option<String>,
 }
 
 /// The journal in a status.
@@ -246,11 +278,21 @@ impl AdminLink {
         self.ask::<WindowList>("windows").map(|list| list.windows)
     }
 
-    /// Closes the open window and settles every closed one; comes back when the switch says that it is done.
+    /// Asks the switch to close the open window.
     ///
     /// # Errors
-    /// As [`AdminLink::status`], or when that takes longer than ten seconds.
-    pub fn close_and_settle(&mut self) -> Result<(), ChildError> {
+    /// As [`AdminLink::status`].
+    pub fn close_window(&mut self) -> Result<(), ChildError> {
+        self.ask::<serde_json::Value>("close-window").map(drop)
+    }
+
+    /// Closes the open window and settles every closed one; comes back when the switch says that it is done.
+    ///
+    /// `observe` is shown now and then how far it is.
+    ///
+    /// # Errors
+    /// As [`AdminLink::status`], or when nothing at all becomes of it for a minute.
+    pub fn close_and_settle(&mut self, mut observe: impl FnMut(SwitchStatus)) -> Result<(), ChildError> {
         let open_before = self.open_windows()?;
         self.ask::<serde_json::Value>("close-window")?;
         let closed = |windows: &[WindowFigures]| {
@@ -260,9 +302,36 @@ impl AdminLink {
         };
         self.wait_for("close-window", closed)?;
         self.ask::<serde_json::Value>("settle")?;
-        self.wait_for("settle", |windows| {
-            windows.iter().all(|w| w.state == "open" || w.state == "settled")
-        })
+        let mut last = (0, 0, Instant::now());
+        let mut shown = Instant::now();
+        while !self
+            .windows()?
+            .iter()
+            .all(|w| w.state == "open" || w.state == "settled")
+        {
+            let status = self.status()?;
+            let settlement = status.settlement.clone();
+            if let Some(now) = &settlement
+                && (now.windows, now.rows) != (last.0, last.1)
+            {
+                last = (now.windows, now.rows, Instant::now());
+            }
+            if shown.elapsed() > OBSERVE_EVERY {
+                shown = Instant::now();
+                observe(status);
+            }
+            if last.2.elapsed() > SETTLING_PATIENCE {
+                let why = settlement.and_then(|settlement| settlement.last_error);
+                let why = why.unwrap_or_else(|| "it was asked for, but is not done".to_owned());
+                let error = io::Error::new(io::ErrorKind::TimedOut, why);
+                return Err(ChildError::Admin {
+                    request: "settle",
+                    error,
+                });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     fn open_windows(&mut self) -> Result<Vec<String>, ChildError> {
@@ -311,7 +380,7 @@ impl SwitchChild {
         let mut settings = Settings::new(any_port, plan.data.clone(), directory_file.clone());
         settings.backend = plan.backend;
         settings.profile.clone_from(&plan.profile);
-        settings.windows.close_every_s = plan.close_every_s;
+        settings.settlement.files = plan.files;
         write_file(&directory_file, &directory.to_toml())?;
         write_file(&settings_file, &settings.to_toml())?;
         let log = plan.data.join("switch.log");
