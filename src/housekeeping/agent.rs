@@ -44,6 +44,8 @@ pub struct HousekeepingParts {
     pub settle: bool,
     /// Operators' wishes.
     pub wishes: Arc<Wishes>,
+    /// A window is Settled as soon as it is asked for: no files are written, by the settings.
+    pub settles_at_once: bool,
     /// The clock.
     pub clock: SwitchClock,
 }
@@ -146,6 +148,9 @@ impl Housekeeping {
 
     /// Settles every closed window, two events each, once clearing has said which those are.
     fn settle(&mut self) -> usize {
+        if !self.parts.settles_at_once {
+            return 0;
+        }
         if self.ready && self.asked.is_none() {
             let wished = self.parts.wishes.settle.swap(false, Ordering::AcqRel);
             if wished || self.settle_pending {
@@ -214,7 +219,8 @@ impl Agent for Housekeeping {
     }
 
     fn park_limit(&mut self) -> Option<Duration> {
-        let waits = self.asked.is_some() || self.settle_pending || !self.deferred.is_empty();
+        let settles = self.parts.settles_at_once && (self.asked.is_some() || self.settle_pending);
+        let waits = settles || !self.deferred.is_empty();
         let limit = match (self.ready, waits) {
             (true, false) => ROUND,
             (true, true) => RETRY_PAUSE,

@@ -18,6 +18,7 @@ use crate::domain::{Code, Kind, ParticipantIndex, Position, Scene, WindowState};
 use crate::follower::FollowerCounters;
 use crate::journal::Positions;
 use crate::link::LinkCounters;
+use crate::settlement::SettlementProgress;
 
 /// The ledger and its counts at one event.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub struct StatusSource {
     pub positions: Arc<Positions>,
     /// The follower's figures, where there is one.
     pub follower: Option<Arc<FollowerCounters>>,
+    /// The settler's figures, where files are written.
+    pub settlement: Option<Arc<SettlementProgress>>,
     /// The steward's figures.
     pub steward: Arc<StewardView>,
     /// What the start cost, as JSON.
@@ -129,6 +132,7 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
         },
         "start": source.start,
         "follower": source.follower.as_ref().map(|follower| follower.json(positions.durable())),
+        "settlement": source.settlement.as_ref().map_or_else(|| json!({ "files_are_written": false }), |progress| progress.json()),
         "chain": source.archivist.chain_json(),
         "archive": source.archivist.archive_json(),
         "requests": count(|c| &c.requests),

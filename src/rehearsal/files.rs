@@ -28,7 +28,7 @@ struct State {
     /// There is no room for anything new.
     full: bool,
     /// Files with bytes that are not flushed, and how many are.
-    unflushed: Vec<PathBuf>,
+    unflushed: Vec<(PathBuf, u64)>,
     /// What may yet be undone, oldest first.
     names: Vec<Name>,
 }
@@ -112,10 +112,12 @@ impl Files {
                 },
             )
         };
-        for path in &state.unflushed {
+        for (path, flushed) in &state.unflushed {
             if let Ok(file) = OpenOptions::new().write(true).open(path) {
-                let length = file.metadata()?.len();
-                file.set_len(random.below(length + 1))?;
+                let lost_max = file.metadata()?.len().saturating_sub(*flushed);
+                if lost_max > 0 {
+                    file.set_len(flushed + random.below(lost_max + 1))?;
+                }
             }
         }
         let undone = random.below(state.names.len() as u64 + 1) as usize;
@@ -235,14 +237,16 @@ impl FileGate for Files {
                         .retain(|name| !matches!(name, Name::Made(made) if made == path));
                 }
                 state.names.push(Name::Made(path.to_owned()));
-                state.unflushed.push(path.to_owned());
+                state.unflushed.retain(|(known, _)| known != path);
+                state.unflushed.push((path.to_owned(), 0));
             }
             FileStep::Write => {
-                if !state.unflushed.iter().any(|known| known == path) {
-                    state.unflushed.push(path.to_owned());
+                if !state.unflushed.iter().any(|(known, _)| known == path) {
+                    let flushed = fs::metadata(path).map_or(0, |facts| facts.len());
+                    state.unflushed.push((path.to_owned(), flushed));
                 }
             }
-            FileStep::Flush => state.unflushed.retain(|known| known != path),
+            FileStep::Flush => state.unflushed.retain(|(known, _)| known != path),
             FileStep::Rename(to) => {
                 let rename = Name::Renamed(path.to_owned(), to.to_owned());
                 state.names.push(rename);
@@ -250,7 +254,7 @@ impl FileGate for Files {
             FileStep::Remove => {
                 // What is not there is not removed.
                 if let Ok(bytes) = fs::read(path) {
-                    state.unflushed.retain(|known| known != path);
+                    state.unflushed.retain(|(known, _)| known != path);
                     state.names.push(Name::Removed(path.to_owned(), bytes));
                 }
             }

@@ -120,6 +120,17 @@ impl Switch {
                 held_until: 0,
             });
         }
+        if let Some(settler) = rest.settler.take() {
+            let wakeup = Wakeup::new().map_err(|error| SwitchError::Unfit(format!("no wake-up: {error}")))?;
+            threads.push(Thread {
+                roles: Vec::new(),
+                agent: settler.agent,
+                wakeup: Arc::new(wakeup),
+                wires: None,
+                parked_until: None,
+                held_until: 0,
+            });
+        }
         for thread in &mut threads {
             thread.agent.on_start()?;
         }

@@ -19,6 +19,25 @@ pub const fn end_of(date: BusinessDate) -> UtcNanos {
     UtcNanos(seconds * SECOND)
 }
 
+/// Writes a day's files.
+///
+/// # Errors
+/// The system refuses something; or, with [`Existing::Keep`], other files are there.
+pub fn write_day(
+    statement: &DayStatement,
+    directory: &SettlementDirectory,
+    existing: Existing,
+) -> Result<Publication, SettlementError> {
+    let mut draft = directory.begin(directory.day(statement.date, statement.currency))?;
+    for party in &statement.parties {
+        draft.write(
+            &format!("camt.053/{}.xml", party.code.text()),
+            &camt053::to_xml(statement, party),
+        )?;
+    }
+    draft.publish(existing)
+}
+
 /// A participant's account so far.
 #[derive(Debug)]
 struct Account {
@@ -76,29 +95,18 @@ pub fn day_statements(
     while let Some(open) = day {
         let end = end_of(open);
         let complete = end <= last;
+        if !complete && last == end_of(day_before(open)) {
+            // It has only just begun.
+            break;
+        }
         end_day(open, end.min(last), complete, scheme, &mut accounts, &mut take)?;
         day = complete.then(|| next_day(open));
     }
     Ok(())
 }
 
-/// Writes a day's files and gives their directory its name.
-///
-/// # Errors
-/// The system refuses something; or, with [`Existing::Keep`], other files are there.
-pub fn write_day(
-    statement: &DayStatement,
-    directory: &SettlementDirectory,
-    existing: Existing,
-) -> Result<Publication, SettlementError> {
-    let mut draft = directory.begin(directory.day(statement.date, statement.currency))?;
-    for party in &statement.parties {
-        draft.write(
-            &format!("camt.053/{}.xml", party.code),
-            &camt053::to_xml(statement, party),
-        )?;
-    }
-    draft.publish(existing)
+pub(super) fn day_before(date: BusinessDate) -> BusinessDate {
+    BusinessDate::from_day_number(date.day_number().saturating_sub(1))
 }
 
 fn next_day(date: BusinessDate) -> BusinessDate {

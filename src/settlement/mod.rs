@@ -20,12 +20,18 @@ pub mod pacs009;
 pub mod pacs029;
 pub mod page;
 pub mod pass;
+pub mod progress;
 pub mod proof;
 pub mod prove;
 pub mod report;
 pub mod row;
+pub mod settler;
+#[cfg(test)]
+mod settler_tests;
 pub mod spool;
 pub mod spool_reader;
+#[cfg(test)]
+mod spool_tests;
 pub mod spool_view;
 pub mod statement;
 pub mod summary;
@@ -39,7 +45,9 @@ pub use facts::{FinalPayment, Party, WindowFacts};
 pub use files::{Draft, Existing, Publication, SettlementDirectory};
 pub use merkle::{Digest, MerkleTree, PathFinder};
 pub use pass::{publish_window, write_window};
+pub use progress::SettlementProgress;
 pub use proof::{Proof, ProofError};
+pub use settler::{Settler, SettlerParts};
 pub use spool::{SpoolOptions, SpoolWriter};
 pub use spool_reader::{Finals, Movements, Spool};
 pub use spool_view::{SpoolView, SpooledWindow, WindowSpool};

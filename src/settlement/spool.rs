@@ -385,6 +385,10 @@ impl SpoolWriter {
     /// # Errors
     /// The system refuses it: memory still holds everything, and it may be tried again.
     pub fn flush(&mut self) -> Result<(), SettlementError> {
+        if !self.closing.is_empty() {
+            // Facts are never there without their window's file.
+            self.flush_names()?;
+        }
         while let Some(closing) = self.closing.front_mut() {
             let window = closing.facts.window;
             match write_facts(closing, &self.options) {
@@ -426,12 +430,22 @@ impl SpoolWriter {
         for file in slots.chain(&mut self.movements) {
             file.sync()?;
         }
-        if self.has_new_names {
-            let directory = &self.options.directory;
-            let flushed = self.options.door.flush_directory(directory);
-            flushed.map_err(SettlementError::system(directory, "flush the directory"))?;
-            self.has_new_names = false;
+        self.flush_names()
+    }
+
+    fn flush_names(&mut self) -> Result<(), SettlementError> {
+        if !self.has_new_names {
+            return Ok(());
         }
+        let slots = self.slots.iter_mut().filter_map(|slot| slot.file.as_mut());
+        let closing = self.closing.iter_mut().filter_map(|closing| closing.slot.file.as_mut());
+        for file in slots.chain(closing).chain(&mut self.movements) {
+            file.write_out()?;
+        }
+        let directory = &self.options.directory;
+        let flushed = self.options.door.flush_directory(directory);
+        flushed.map_err(SettlementError::system(directory, "flush the directory"))?;
+        self.has_new_names = false;
         Ok(())
     }
 

@@ -49,6 +49,16 @@ impl Spool {
         self.facts_path(window).exists()
     }
 
+    /// True where there are movements of cover.
+    pub(super) fn has_movements(&self) -> bool {
+        self.directory.join(Self::MOVEMENTS).exists()
+    }
+
+    /// True where a window's payments are there.
+    pub(super) fn has_finals(&self, window: WindowId) -> bool {
+        self.finals_path(window).exists()
+    }
+
     /// The windows whose facts are there, in the order of their ids.
     ///
     /// # Errors

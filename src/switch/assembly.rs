@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::SwitchError;
 use super::clearing_agent::FinalLedger;
-use super::stages::{Stages, StartOptions, Threads, journal_directory};
+use super::stages::{SettlerStage, Stages, StartOptions, Threads, journal_directory};
 use crate::agent::{
     Agent, AgentThread, IdleStrategy, IntakeGate, IntakeState, Placement, ScheduleClass, StopFlag, SwitchClock, Wakeup,
     spawn,
@@ -32,6 +32,7 @@ pub struct RunningSwitch {
     steward: AgentThread,
     follower: Option<AgentThread>,
     archivist: AgentThread,
+    settler: Option<AgentThread>,
     admin: AdminServer,
     gate: Arc<IntakeGate>,
     desk: Desk,
@@ -91,6 +92,7 @@ pub fn start(
         dispatch: stages.dispatch_counters,
         positions: Arc::clone(&stages.positions),
         follower: stages.follower.clone(),
+        settlement: stages.settler.as_ref().map(|settler| Arc::clone(&settler.progress)),
         steward: Arc::clone(&stages.steward),
         start: stages.start.json(),
         archivist: ArchivistView::default(),
@@ -120,6 +122,7 @@ pub fn start(
         .store(running.syncer.class() as u64, Ordering::Relaxed);
     let floors = Arc::new(RetentionFloors::default());
     let archivist = start_archivist(&settings, &source, stages.superblock, &floors)?;
+    let settler = stages.settler.map(start_settler).transpose()?;
     let longest_doubt_ns = directory
         .participants
         .iter()
@@ -144,6 +147,7 @@ pub fn start(
         steward: running.steward,
         follower: running.follower,
         archivist,
+        settler,
         admin,
         gate: stages.gate,
         desk: stages.desk,
@@ -217,6 +221,18 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
         follower,
         pipeline_stop,
     })
+}
+
+/// The settler, too, takes what the others leave.
+fn start_settler(settler: SettlerStage) -> Result<AgentThread, SwitchError> {
+    let placement = Placement {
+        core: None,
+        class: ScheduleClass::Low,
+        idle: IdleStrategy::Park { spins: 0 },
+    };
+    let wakeup = Wakeup::new().map_err(SwitchError::host("make a wake-up".to_owned()))?;
+    spawn(settler.agent, placement, Arc::new(wakeup), settler.stop)
+        .map_err(SwitchError::host("start thread settler".to_owned()))
 }
 
 /// The archivist is on no profile: it takes what the others leave.
@@ -304,8 +320,9 @@ impl RunningSwitch {
         let view = self.desk.ask();
         let source = self.source.clone();
         drop(self.admin);
+        // What it writes is given up, and written at the next start: its window stays in Settling.
+        let mut result = self.settler.map_or(Ok(()), AgentThread::stop);
         self.pipeline_stop.stop();
-        let mut result = Ok(());
         for thread in self.pipeline {
             result = result.and(thread.stop());
         }

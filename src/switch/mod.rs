@@ -11,7 +11,7 @@ pub use assembly::{RunningSwitch, start};
 pub use clearing_agent::FinalLedger;
 pub use recall::StartFigures;
 pub use replay::{ReplayedLedger, check_rules, replay, replay_each};
-pub use stages::{OpenDriver, Stages, StartOptions, Threads, journal_directory};
+pub use stages::{OpenDriver, SettlerStage, Stages, StartOptions, Threads, journal_directory};
 
 use std::path::PathBuf;
 use std::sync::Arc;

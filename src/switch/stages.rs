@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::SwitchError;
 use super::clearing_agent::{ClearingAgent, ClearingParts, FinalLedger, RegisterRings};
 use super::recall::{Recalled, StartFigures, open_journal, snapshots};
 use super::syncer_agent::SyncerAgent;
-use crate::agent::{Agent, CompositeAgent, IntakeGate, Ring, SwitchClock, Wakeup};
+use crate::agent::{Agent, CompositeAgent, IntakeGate, Ring, StopFlag, SwitchClock, Wakeup};
 use crate::clearing::Engine;
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
@@ -28,7 +28,8 @@ use crate::journal::{
 use crate::link::{LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, Roster, SessionTimes};
 use crate::register::{FileDoor, RegisterOptions};
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
-use crate::settlement::{SpoolOptions, SpoolView};
+use crate::settlement::files::SettlementDirectory;
+use crate::settlement::{SettlementProgress, Settler, SettlerParts, SpoolOptions, SpoolView};
 use crate::wire::{Intake, OrderEvent, RecordKind, WindowAction, WindowEvent};
 
 /// A journal whose last event is this far ahead of UTC is not gone on with.
@@ -112,8 +113,20 @@ pub struct Stages {
     pub recovery: Recovery,
     /// What the follower tells about itself, where there is one.
     pub follower: Option<Arc<FollowerCounters>>,
+    /// Who settles windows, where files are written of them.
+    pub settler: Option<SettlerStage>,
     /// What the start cost.
     pub start: StartFigures,
+}
+
+/// The settler, which is on no profile, and what stands around it holds of it.
+pub struct SettlerStage {
+    /// The agent.
+    pub agent: Box<dyn Agent>,
+    /// To be set with its thread's end: what it writes then is given up.
+    pub stop: StopFlag,
+    /// Its figures.
+    pub progress: Arc<SettlementProgress>,
 }
 
 impl std::fmt::Debug for Stages {
@@ -338,6 +351,8 @@ impl Stages {
                  the profile a thread with agents = [\"follower\"]"
             );
         }
+        let spool = SpoolOptions::within(&settings.settlement.directory, journal.facts.journal_id, files.clone());
+        let spool_view = Arc::new(SpoolView::default());
         let follower = register.as_ref().map(|rings| {
             let counters = Arc::clone(&rings.counters);
             let parts = FollowerParts {
@@ -353,8 +368,8 @@ impl Stages {
                     payments_in_memory: settings.follower.payments_in_memory as usize,
                     door: files.clone(),
                 },
-                spool: SpoolOptions::within(&settings.settlement.directory, journal.facts.journal_id, files),
-                spool_view: Arc::new(SpoolView::default()),
+                spool: spool.clone(),
+                spool_view: Arc::clone(&spool_view),
                 settings: settings.follower,
                 look_ups: Arc::clone(&rings.look_ups),
                 queries: Arc::clone(&rings.queries),
@@ -408,6 +423,34 @@ impl Stages {
         let syncer = SyncerAgent::new(journal.syncer, threads.waiting_for_durable(), Arc::clone(&gate));
         agents.insert(AgentRole::Syncer, vec![Box::new(syncer)]);
         let wishes = Arc::new(Wishes::default());
+        if settings.settlement.files && follower.is_none() {
+            tracing::warn!(
+                "there is no follower, and so nobody spools what settlement's files are made of: closed windows are not \
+                 settled; set enabled = true under [follower], or files = false under [settlement]"
+            );
+        }
+        let settler = (settings.settlement.files && follower.is_some()).then(|| {
+            let (stop, progress) = (StopFlag::default(), Arc::new(SettlementProgress::default()));
+            let wishes = Arc::clone(&wishes);
+            let agent = Settler::new(SettlerParts {
+                directory: SettlementDirectory::new(settings.settlement.directory.clone(), files),
+                spool,
+                view: spool_view,
+                events: Arc::clone(&priority),
+                wished: Box::new(move || wishes.settle.swap(false, Ordering::AcqRel)),
+                by_itself: settings.windows.settle,
+                spool_days: settings.settlement.spool_days,
+                gate: Arc::clone(&gate),
+                clock: clock.clone(),
+                progress: Arc::clone(&progress),
+                stop: stop.clone(),
+            });
+            SettlerStage {
+                agent: Box::new(agent),
+                stop,
+                progress,
+            }
+        });
         let housekeeping = HousekeepingParts {
             preparer: journal.preparer,
             positions: Arc::clone(&journal.positions),
@@ -418,6 +461,7 @@ impl Stages {
             desk: Arc::clone(&desk),
             settle: settings.windows.settle,
             wishes: Arc::clone(&wishes),
+            settles_at_once: !settings.settlement.files,
             clock: clock.clone(),
         };
         agents.insert(AgentRole::Housekeeping, vec![Box::new(Housekeeping::new(housekeeping))]);
@@ -459,6 +503,7 @@ impl Stages {
             facts: journal.facts,
             recovery: journal.recovery,
             follower,
+            settler,
             start: recalled.figures,
         })
     }
