@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::books::{Account, Books, NO_WINDOW, Payment, Reversal, Window};
+use super::invariant::{Finding, Invariant};
 use super::recomputed::{CurrencyTotals, Recomputed, StateCounts, WindowTotals};
 use crate::domain::{Code, Currency, Kind, PaymentState, Position, WindowState};
 
@@ -18,7 +19,7 @@ pub(super) fn over_cap(account: &Account) -> Option<String> {
 }
 
 /// Every invariant that the books alone can break; one finding for each place where one is broken.
-pub(super) fn check(books: &Books) -> Vec<String> {
+pub(super) fn found(books: &Books) -> Vec<Finding> {
     let mut findings = Vec::new();
     let resummed = Resummed::new(books, &mut findings);
     check_windows(books, &resummed, &mut findings);
@@ -37,17 +38,17 @@ struct Resummed {
 }
 
 impl Resummed {
-    fn new(books: &Books, findings: &mut Vec<String>) -> Self {
+    fn new(books: &Books, findings: &mut Vec<Finding>) -> Self {
         let parties = books.participants.len();
         let mut windows = vec![(0, 0, vec![0; parties]); books.windows.len()];
         let mut reserved = BTreeMap::new();
         for payment in &books.payments {
             let expected = u8::from(payment.state.is_final());
             if payment.outcomes != expected {
-                findings.push(format!(
+                findings.push(Invariant::OneAnswer.broken(format!(
                     "payment {}: {} final outcomes in state {:?}, {expected} belong",
                     payment.id, payment.outcomes, payment.state
-                ));
+                )));
             }
             let amount = Position::from(payment.amount);
             match payment.state {
@@ -60,7 +61,8 @@ impl Resummed {
                             nets[creditor.index()] -= amount;
                         }
                     }
-                    None => findings.push(format!("payment {}: committed and in no window", payment.id)),
+                    None => findings
+                        .push(Invariant::Windows.broken(format!("payment {}: committed and in no window", payment.id))),
                 },
                 PaymentState::Reserved | PaymentState::InDoubt => {
                     if let Some((debtor, _)) = payment.debtor_and_creditor() {
@@ -70,47 +72,51 @@ impl Resummed {
                 PaymentState::Declined | PaymentState::Expired | PaymentState::Rejected => {}
             }
             if payment.state != PaymentState::Committed && payment.window != NO_WINDOW {
-                findings.push(format!("payment {}: {:?} and in a window", payment.id, payment.state));
+                findings.push(
+                    Invariant::Windows.broken(format!("payment {}: {:?} and in a window", payment.id, payment.state)),
+                );
             }
         }
         Self { windows, reserved }
     }
 }
 
-fn check_windows(books: &Books, resummed: &Resummed, findings: &mut Vec<String>) {
+fn check_windows(books: &Books, resummed: &Resummed, findings: &mut Vec<Finding>) {
     let mut open: BTreeMap<Currency, usize> = BTreeMap::new();
     for (window, (committed, gross, nets)) in books.windows.iter().zip(&resummed.windows) {
         let is_open = window.state == WindowState::Open;
         *open.entry(window.currency).or_insert(0) += usize::from(is_open);
         let sum: Position = window.nets.iter().sum();
         if sum != 0 {
-            findings.push(format!("window {}: its nets add up to {sum}, not to zero", window.id));
+            findings.push(
+                Invariant::ZeroSum.broken(format!("window {}: its nets add up to {sum}, not to zero", window.id)),
+            );
         }
         if (window.committed, window.gross) != (*committed, *gross) {
-            findings.push(format!(
+            findings.push(Invariant::Windows.broken(format!(
                 "window {}: {} payments and gross {}, but its payments are {committed} and add up to {gross}",
                 window.id, window.committed, window.gross
-            ));
+            )));
         }
         for (participant, (held, summed)) in window.nets.iter().zip(nets).enumerate() {
             if held != summed {
-                findings.push(format!(
+                findings.push(Invariant::Positions.broken(format!(
                     "window {}: the net of participant {participant} is {held}, its payments give {summed}",
                     window.id
-                ));
+                )));
             }
         }
     }
     for (currency, count) in open {
         if count != 1 {
-            findings.push(format!(
+            findings.push(Invariant::Windows.broken(format!(
                 "currency {currency}: {count} windows are open, exactly one must be"
-            ));
+            )));
         }
     }
 }
 
-fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>) {
+fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<Finding>) {
     for (index, participant) in books.participants.iter().enumerate() {
         for account in participant.iter().flat_map(|participant| &participant.accounts) {
             let unsettled = |window: &&Window| {
@@ -122,17 +128,17 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>
             };
             let position: Position = books.windows.iter().filter(unsettled).map(|w| w.nets[index]).sum();
             if account.position != position {
-                findings.push(format!(
+                findings.push(Invariant::Positions.broken(format!(
                     "participant {index}, currency {}: position {}, but its unsettled windows add up to {position}",
                     account.currency, account.position
-                ));
+                )));
             }
             let open = resummed.reserved.get(&(index, account.currency)).copied().unwrap_or(0);
             if account.reserved != open {
-                findings.push(format!(
+                findings.push(Invariant::Reservations.broken(format!(
                     "participant {index}, currency {}: reserved {}, but its open payments add up to {open}",
                     account.currency, account.reserved
-                ));
+                )));
             }
             check_settlement(books, index, account, findings);
         }
@@ -140,40 +146,40 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>
 }
 
 /// Refunds that hold or have given back a part of an original never come to more than it.
-fn check_refunds(books: &Books, findings: &mut Vec<String>) {
+fn check_refunds(books: &Books, findings: &mut Vec<Finding>) {
     for &original in books.refunds.keys() {
         let (refunded, original) = (books.refunded(original as usize), &books.payments[original as usize]);
         if refunded > Position::from(original.amount) {
-            findings.push(format!(
+            findings.push(Finding::from(format!(
                 "payment {}: refunds come to {refunded} of its {}",
                 original.id, original.amount
-            ));
+            )));
         }
         if original.state != PaymentState::Committed || original.kind != Kind::Debit as u8 {
-            findings.push(format!(
+            findings.push(Finding::from(format!(
                 "payment {}: {:?} of kind {} and refunded",
                 original.id, original.state, original.kind
-            ));
+            )));
         }
     }
 }
 
 /// Invariant 9: every expired pull that was sent has a Reversal. What was not sent expired with 31 or 32.
-fn check_reversals(books: &Books, findings: &mut Vec<String>) {
+fn check_reversals(books: &Books, findings: &mut Vec<Finding>) {
     for (at, payment) in (0u32..).zip(&books.payments) {
         let was_sent = payment.state == PaymentState::Expired && payment.code == Code::BankTimeout;
         let has_reversal = books.reversals.contains_key(&at);
         if was_sent && payment.kind == Kind::Debit as u8 && !has_reversal {
-            findings.push(format!(
+            findings.push(Invariant::Reversals.broken(format!(
                 "payment {}: expired after it was sent, without a Reversal",
                 payment.id
-            ));
+            )));
         }
         if has_reversal && !may_be_reversed(payment) {
-            findings.push(format!(
+            findings.push(Invariant::Reversals.broken(format!(
                 "payment {}: {:?} of kind {} and reversed",
                 payment.id, payment.state, payment.kind
-            ));
+            )));
         }
     }
 }
@@ -188,7 +194,7 @@ fn may_be_reversed(payment: &Payment) -> bool {
 }
 
 /// Settlement never changes headroom: opening cover and cap less the settled nets are what is left of them.
-fn check_settlement(books: &Books, index: usize, account: &Account, findings: &mut Vec<String>) {
+fn check_settlement(books: &Books, index: usize, account: &Account, findings: &mut Vec<Finding>) {
     let Some(terms) = books.participants[index]
         .as_ref()
         .and_then(|participant| participant.terms.account(account.currency))
@@ -204,11 +210,11 @@ fn check_settlement(books: &Books, index: usize, account: &Account, findings: &m
     let cover = Position::from(terms.cover_minor) - settled;
     let cap = Position::from(terms.cap_minor) - settled;
     if (account.cover, account.cap) != (cover, cap) {
-        findings.push(format!(
+        findings.push(Invariant::Positions.broken(format!(
             "participant {index}, currency {}: cover {} and cap {}, but the opening ones less the settled nets are {cover} and \
              {cap}",
             account.currency, account.cover, account.cap
-        ));
+        )));
     }
 }
 
@@ -308,6 +314,10 @@ mod tests {
     use bytemuck::Zeroable;
 
     const DEBTOR: ParticipantIndex = ParticipantIndex(1);
+
+    fn check(books: &Books) -> Vec<String> {
+        found(books).iter().map(ToString::to_string).collect()
+    }
 
     /// Two participants; one settled window with a payment, one open window with another, one payment still open.
     fn books() -> Books {

@@ -12,6 +12,7 @@ mod admission;
 mod auditor;
 mod books;
 mod finding;
+mod invariant;
 mod invariants;
 mod recomputed;
 mod residency;
@@ -21,6 +22,7 @@ mod script;
 mod tests;
 
 pub use auditor::Auditor;
+pub use invariant::{Finding, Invariant};
 pub use recomputed::{CurrencyTotals, Recomputed, StateCounts, Statement, WindowTotals};
 
 use std::path::Path;
