@@ -92,6 +92,9 @@ struct SharedArgs {
     /// The hardware profile: a name or a file
     #[arg(long, value_name = "PROFILE", default_value = "small-vm")]
     profile: String,
+    /// Close the window this often meanwhile, and report latency beside the closes
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    close_every: Option<u64>,
     /// Where the journal is kept; it stays there [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -234,6 +237,7 @@ fn run_bench(offer: Offer, args: &SharedArgs) -> Result<Verdict, CliError> {
         backend: args.backend,
         profile: args.profile.clone(),
         data: place.path().to_owned(),
+        close_every_s: args.close_every,
         seed: 2019,
     };
     let progress = RefCell::new(Progress::new(std::io::stderr().is_terminal()));

@@ -109,10 +109,28 @@ pub(super) fn run_report(report: &Report) -> String {
     );
     text.push_str(&tallies(report));
     text.push_str(&latency_table(report));
+    text.push_str(&closes(report));
     text.push_str(&limits(report));
     text.push_str(&cost(report));
     text.push_str(&audit(report));
     text
+}
+
+/// Latency beside the closes of windows.
+fn closes(report: &Report) -> String {
+    let Some(closes) = &report.closes else {
+        return String::new();
+    };
+    let shown = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), milliseconds);
+    format!(
+        "  {} closes of a window: within 100 to 200 ms of one p50 {}, p99 {} ({} answers); apart from them p50 {}, p99 {}\n\n",
+        closes.closes,
+        shown(closes.beside_p50_us),
+        shown(closes.beside_p99_us),
+        closes.beside_answers,
+        shown(closes.apart_p50_us),
+        shown(closes.apart_p99_us),
+    )
 }
 
 /// Payments by kind and scene, where there is more than one kind.

@@ -13,20 +13,12 @@ use super::fault::ConfigError;
 use super::profile::power_of_two;
 use super::section::{Placed, Section, read_toml};
 use crate::domain::{
-    CurrencyTerms, Kind, LinkContract, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode, SchemeTerms,
+    Currency, CurrencyTerms, Kind, LinkContract, MILLISECOND, ParticipantIndex, ParticipantTerms, Role, SchemeCode,
+    SchemeTerms,
 };
 
 /// Currencies that a file may name (ISO 4217 alphabetic and numeric).
-pub(super) const CURRENCIES: [(&str, u16); 8] = [
-    ("CNY", 156),
-    ("HKD", 344),
-    ("MOP", 446),
-    ("EUR", 978),
-    ("GBP", 826),
-    ("JPY", 392),
-    ("SGD", 702),
-    ("USD", 840),
-];
+pub(super) const CURRENCIES: [(&str, u16); 8] = Currency::NAMED;
 
 pub(super) const ROLES: [(&str, Role); 2] = [("institution", Role::Institution), ("bank", Role::Bank)];
 

@@ -32,6 +32,36 @@ pub struct Currency(pub u16);
 impl Currency {
     /// Chinese yuan renminbi, ISO 4217 numeric 156.
     pub const CNY: Self = Self(156);
+
+    /// The currencies that a scheme may name: ISO 4217 alphabetic and numeric.
+    pub const NAMED: [(&'static str, u16); 8] = [
+        ("CNY", 156),
+        ("HKD", 344),
+        ("MOP", 446),
+        ("EUR", 978),
+        ("GBP", 826),
+        ("JPY", 392),
+        ("SGD", 702),
+        ("USD", 840),
+    ];
+
+    /// The ISO 4217 alphabetic code; `XXX`, ISO's word for no currency, where it is none of [`Currency::NAMED`].
+    #[must_use]
+    pub fn alphabetic(self) -> &'static str {
+        Self::NAMED
+            .iter()
+            .find(|(_, number)| *number == self.0)
+            .map_or("XXX", |(word, _)| word)
+    }
+
+    /// How many decimal digits its minor unit has (ISO 4217): 2 for CNY, 0 for JPY.
+    #[must_use]
+    pub const fn minor_digits(self) -> usize {
+        match self.0 {
+            392 => 0,
+            _ => 2,
+        }
+    }
 }
 
 impl fmt::Display for Currency {

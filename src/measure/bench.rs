@@ -68,6 +68,8 @@ pub struct BenchPlan {
     pub profile: String,
     /// Where the journal is kept.
     pub data: PathBuf,
+    /// How often the window closes meanwhile, seconds.
+    pub close_every_s: Option<u64>,
     /// The load's seed.
     pub seed: u64,
 }
@@ -122,7 +124,7 @@ fn run_switch(plan: &BenchPlan, observe: impl FnMut(&Moment)) -> Result<Report, 
             banks: plan.banks,
             backend: plan.backend,
             profile: plan.profile.clone(),
-            close_every_s: None,
+            close_every_s: plan.close_every_s,
         },
         command: command.to_owned(),
         skew: plan.skew.name().to_owned(),

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::relay_load::Quantiles;
-use crate::sim::{LoadResult, SecondFigures, TallyFigures, quantile_us};
+use crate::sim::{CloseFigures, LoadResult, SecondFigures, TallyFigures, quantile_us};
 
 /// Everything a run is reported with.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +35,8 @@ pub struct Report {
     pub audit: AuditFigures,
     /// The run second by second.
     pub seconds: Vec<SecondFigures>,
+    /// Latency beside the closes of windows; `null` where none closed while payments were answered.
+    pub closes: Option<CloseFigures>,
     /// What the load repeated, and what the switch said to that.
     pub repeats: RepeatFigures,
     /// How banks heard the end of pushes.

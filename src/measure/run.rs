@@ -129,7 +129,7 @@ pub fn run<W: Workload + Send>(
 ) -> Result<Ran<W>, RunError> {
     let live = Live::default();
     let participants = switch.participants().to_vec();
-    let (result, workload, before, measured) = std::thread::scope(|scope| {
+    let (mut result, workload, before, measured) = std::thread::scope(|scope| {
         let load = LoadThread::start(scope, plan, &switch, habits, workload, &live)?;
         if load.steps.recv().is_err() {
             return Err(load.failure());
@@ -159,7 +159,15 @@ pub fn run<W: Workload + Send>(
     let data = switch.data().to_owned();
     let shutdown = switch.stop()?;
     let audit = super::audit_run::audit(&data, &result, &before.windows, &shutdown);
-    let mut report = report(plan, &data, &shutdown.status, &participants, &result, &measured, audit);
+    let mut report = report(
+        plan,
+        &data,
+        &shutdown.status,
+        &participants,
+        &mut result,
+        &measured,
+        audit,
+    );
     report.not_played = workload.left_out();
     Ok(Ran {
         workload,
@@ -357,11 +365,12 @@ fn report(
     data: &Path,
     status: &SwitchStatus,
     participants: &[ParticipantPlan],
-    result: &LoadResult,
+    result: &mut LoadResult,
     measured: &Measured,
     audit: AuditFigures,
 ) -> Report {
     let parties = parties(participants);
+    let closes = result.outcomes.closes();
     let outcomes = &result.outcomes;
     let seconds = f64::from(plan.seconds);
     Report {
@@ -395,6 +404,7 @@ fn report(
         cost: measured.cost(outcomes.offered),
         audit,
         seconds: outcomes.seconds.clone(),
+        closes,
         repeats: RepeatFigures::of(result),
         pushes: PushFigures::of(result),
         not_played: Vec::new(),

@@ -130,6 +130,7 @@ impl Load {
             code,
             state: PaymentState::from_u8(answer.state),
             provoked: record.provoked(),
+            window: answer.window,
         });
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::domain::{Code, PaymentState};
+use super::closes::{CloseFigures, Closes};
+use crate::domain::{Code, PaymentState, WindowId};
 
 /// The longest latency told apart, nanoseconds (five minutes: past every T2).
 const LATENCY_NS_MAX: u64 = 300_000_000_000;
@@ -123,6 +124,7 @@ pub struct Outcomes {
     pub findings_more: u64,
     second: SecondFigures,
     second_latency: Histogram<u64>,
+    closes: Closes,
 }
 
 impl Default for Outcomes {
@@ -157,6 +159,7 @@ impl Default for Outcomes {
             findings_more: 0,
             second: SecondFigures::default(),
             second_latency: latency_histogram(),
+            closes: Closes::default(),
         }
     }
 }
@@ -176,6 +179,8 @@ pub struct FinalAnswer {
     pub state: Option<PaymentState>,
     /// The code that the load provoked on purpose.
     pub provoked: Option<Code>,
+    /// The window it was committed in, or none.
+    pub window: WindowId,
 }
 
 impl Outcomes {
@@ -219,6 +224,7 @@ impl Outcomes {
         self.latency.saturating_record(answer.latency_ns);
         self.switch_latency.saturating_record(switch_ns);
         self.second_latency.saturating_record(switch_ns);
+        self.closes.note(answer.at_ns, switch_ns, answer.window);
     }
 
     /// No payment is offered any more.
@@ -234,6 +240,12 @@ impl Outcomes {
         } else {
             self.findings_more += 1;
         }
+    }
+
+    /// Latency beside the closes of windows; `None` without a close. To be asked when the run has ended.
+    #[must_use]
+    pub fn closes(&mut self) -> Option<CloseFigures> {
+        self.closes.figures()
     }
 
     /// Sent and not yet answered.
@@ -291,6 +303,7 @@ mod tests {
             code,
             state: Some(state),
             provoked,
+            window: WindowId::NONE,
         }
     }
 
