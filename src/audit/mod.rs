@@ -11,23 +11,39 @@
 mod admission;
 mod auditor;
 mod books;
+mod contract;
+mod days;
+mod detail_file;
 mod finding;
 mod invariant;
 mod invariants;
+mod json_file;
+mod messages;
+mod notebook;
 mod recomputed;
 mod residency;
+mod row;
 #[cfg(test)]
 mod script;
+mod summary_file;
 #[cfg(test)]
 mod tests;
+mod told;
+mod verification;
+mod window_books;
+mod window_files;
+mod xml_file;
 
 pub use auditor::Auditor;
 pub use invariant::{Finding, Invariant};
+pub use notebook::InvariantReport;
 pub use recomputed::{CurrencyTotals, Recomputed, StateCounts, Statement, WindowTotals};
+pub use verification::{VerificationPlaces, VerificationProgress, Verified, verify};
 
 use std::path::Path;
 
 use crate::journal::{JournalError, JournalFiles, JournalStart};
+use crate::register::RegisterError;
 
 /// Why an audit could not be done; what it *found* is in [`Recomputed::findings`].
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +51,9 @@ pub enum AuditError {
     /// The journal can't be read to its end.
     #[error("the audit could not read the journal to its end: {0}")]
     Journal(#[from] JournalError),
+    /// The register can't be read.
+    #[error("the audit could not read the register: {0}")]
+    Register(#[from] RegisterError),
 }
 
 /// How many events lie between two reports of progress.
