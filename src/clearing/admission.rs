@@ -3,6 +3,7 @@
 use super::duplicates::Vacancy;
 use super::engine::{Engine, Event, Outlet};
 use super::finding::Known;
+use super::invariant::Breach;
 use super::payment::{PaymentRecord, parties};
 use super::refund::{NotRefundable, Original};
 use super::reply::count_outcome;
@@ -118,10 +119,18 @@ impl Engine {
                 record.expiry_or_window = time.plus(admitted.expiry_ns).0;
                 self.take_slot(slot, record, arrived.position);
                 self.open_dates.add(body.id.date());
+                let mut rises = None;
                 if let Some(debtor) = admitted.debtor {
-                    let debtor = &mut self.participants[debtor.index()];
-                    debtor.accounts[usize::from(admitted.currency_slot)].reserve(record.amount());
+                    let slot = usize::from(admitted.currency_slot);
+                    let account = &mut self.participants[debtor.index()].accounts[slot];
+                    account.reserve(record.amount());
+                    let (used, cap) = (account.used(), account.cap);
+                    rises = (used >= account.rises_at).then_some((debtor, slot));
                     self.open_sum += record.amount().as_position();
+                    if used > cap {
+                        let payment = record.id;
+                        self.note_breach(Breach::OverCap { payment, used, cap });
+                    }
                 }
                 if record.is_kind(Kind::Refund) {
                     self.refunds.take(slot, body.original, record.amount_minor);
@@ -144,6 +153,9 @@ impl Engine {
                     accepted: time,
                     wait_ns: admitted.wait_ns,
                 });
+                if let Some((debtor, slot)) = rises {
+                    self.alarm(debtor, slot, out);
+                }
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use thiserror::Error;
-
 use super::duplicates::DuplicateIndex;
 use super::exception::ExceptionItem;
 use super::figures::Figures;
+use super::invariant::{Breach, Tally};
 use super::mark::Digest;
+use super::order::Orders;
 use super::parked::Parking;
 use super::participant::Participant;
 use super::refund::Refunds;
@@ -15,11 +15,9 @@ use super::residents::{OpenDates, Residents};
 use super::reversal::Reversals;
 use super::timer::Timers;
 use super::window::Windows;
-use crate::domain::{
-    BusinessDate, Currency, ParticipantTerms, PaymentId, Position, Role, SchemeTerms, UtcNanos, WindowId,
-};
+use crate::domain::{BusinessDate, Currency, ParticipantTerms, PaymentId, Position, SchemeTerms, UtcNanos};
 use crate::wire::{
-    ClosedWindow, CoverMovement, CoverReason, Effect, RecordKind, RegisterEntry, ReplyEvent, RequestEvent, WordEntry,
+    ClosedWindow, CoverMovement, Effect, RecordKind, RegisterEntry, ReplyEvent, RequestEvent, WordEntry,
 };
 
 /// One event as it stands in the journal.
@@ -83,33 +81,6 @@ impl Outlet for () {
     }
 }
 
-/// An invariant that does not hold: intake stops, inquiries are still answered.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum Breach {
-    /// Invariant 1.
-    #[error("invariant 1: the net positions of window {window} sum to {sum}, not 0")]
-    ZeroSum {
-        /// The window.
-        window: WindowId,
-        /// The sum, minor units.
-        sum: Position,
-    },
-    /// Invariant 5.
-    #[error("invariant 5: participants' reservations sum to {held}, open payments to {open}")]
-    Reservations {
-        /// Σ reserved over participants.
-        held: Position,
-        /// Σ amounts of open payments.
-        open: Position,
-    },
-    /// The register has lost a payment.
-    #[error("the register does not have payment {payment}, which was accepted")]
-    Register {
-        /// The payment.
-        payment: PaymentId,
-    },
-}
-
 /// The whole ledger state.
 #[derive(Debug)]
 pub struct Engine {
@@ -129,6 +100,7 @@ pub struct Engine {
     /// Payment → bits of its exception items: derived.
     pub(super) excepted: BTreeMap<PaymentId, u8>,
     pub(super) parking: Parking,
+    pub(super) orders: Orders,
     /// Derived from the table.
     pub(super) open_dates: OpenDates,
     /// The first business date of which there can be payments.
@@ -140,6 +112,8 @@ pub struct Engine {
     pub(super) figures: Figures,
     /// Σ amounts of open payments, kept apart from the accounts: invariant 5.
     pub(super) open_sum: Position,
+    /// Counts kept apart from the figures: invariants 6 and 9.
+    pub(super) tally: Tally,
     pub(super) event_number: u64,
     pub(super) time: UtcNanos,
     pub(super) breach: Option<Breach>,
@@ -173,12 +147,14 @@ impl Engine {
             exceptions: Vec::new(),
             excepted: BTreeMap::new(),
             parking: Parking::default(),
+            orders: Orders::default(),
             open_dates: OpenDates::default(),
             begun: BusinessDate(0),
             sealed: BusinessDate(0),
             digest: Digest::default(),
             figures: Figures::default(),
             open_sum: 0,
+            tally: Tally::default(),
             event_number: 0,
             time: UtcNanos(0),
             breach: None,
@@ -250,8 +226,11 @@ impl Engine {
             RecordKind::DaySealed => self.day_sealed(event, out),
             RecordKind::Genesis => self.genesis(event),
             RecordKind::Participant => self.participant(event, out),
-            RecordKind::Order => {}
+            RecordKind::Order => self.order(event, out),
             RecordKind::Group | RecordKind::Pad => unreachable!("not an event: {:?}", event.kind),
+        }
+        if !self.tally.agrees() {
+            self.tally_differs();
         }
     }
 
@@ -345,23 +324,7 @@ impl Engine {
             self.participants.len(),
             "participants are journaled in the order of numbers"
         );
-        let role = Role::from_u8(terms.role).expect("the directory was checked before it was journaled");
-        let class = self.timers.doubt_class(terms.doubt_ns);
-        self.participants
-            .push(Participant::new(terms, role, &self.scheme.currencies, class));
-        self.windows.make_room(self.participants.len());
-        for account in terms.accounts.iter().filter(|account| account.currency != 0) {
-            out.cover_moved(&CoverMovement {
-                event: event.number,
-                time: event.time,
-                participant: terms.index,
-                currency: Currency(account.currency),
-                reason: CoverReason::Opening,
-                window: WindowId::NONE,
-                change_minor: account.cover_minor.into(),
-                cover_minor: account.cover_minor.into(),
-            });
-        }
+        self.add_participant(&terms, event, out);
     }
 
     #[inline]

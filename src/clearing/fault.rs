@@ -7,8 +7,8 @@ use super::engine::{Engine, Outlet};
 use super::finding::Known;
 use super::outbox::Word;
 use super::payment::PaymentRecord;
-use crate::domain::{Kind, PaymentSlot, PaymentState, WindowId, WindowState};
-use crate::wire::{PaymentBody, WordKind};
+use crate::domain::{Kind, ParticipantIndex, PaymentSlot, PaymentState, WindowId, WindowState};
+use crate::wire::{OrderOutcome, PaymentBody, WordKind};
 
 /// What the engine gets wrong.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -49,6 +49,18 @@ pub(crate) enum Fault {
     ForgetParked,
     /// A word is told again from whatever payment its slot has now.
     TellWordOfSlot,
+    /// Cover is moved by one person.
+    MoveCoverAlone,
+    /// The maker may approve what he proposed.
+    ApproveAlone,
+    /// What was checked at the proposal is not checked again at the approval.
+    ApproveUnchecked,
+    /// Invariant 2: cover that comes in or goes out moves twice.
+    MoveCoverTwice,
+    /// The alarm falls as soon as use is below its level.
+    ForgetHysteresis,
+    /// A snapshot leaves out the proposals that wait. Not among [`Fault::ALL`]: it is found where snapshots are used.
+    SaveWithoutProposals,
     /// A snapshot leaves out what waits for the register. Not among [`Fault::ALL`]: it is found where snapshots are used.
     SaveWithoutParked,
 }
@@ -67,7 +79,7 @@ pub(super) fn planted() -> Option<Fault> {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::PostOneSide,
         Self::ForgetPosition,
         Self::SettleTwice,
@@ -86,6 +98,11 @@ impl Fault {
         Self::TakeRepetitionAsNew,
         Self::ForgetParked,
         Self::TellWordOfSlot,
+        Self::MoveCoverAlone,
+        Self::ApproveAlone,
+        Self::ApproveUnchecked,
+        Self::MoveCoverTwice,
+        Self::ForgetHysteresis,
     ];
 }
 
@@ -212,6 +229,32 @@ impl Engine {
             Vec::new()
         } else {
             parked
+        }
+    }
+
+    /// The proposals, as a snapshot has them.
+    pub(super) fn spoil_proposals<T>(&self, proposals: Vec<T>) -> Vec<T> {
+        if self.gets_wrong(Fault::SaveWithoutProposals) {
+            Vec::new()
+        } else {
+            proposals
+        }
+    }
+
+    /// What the ledger says to a proposal that is approved.
+    pub(super) fn spoil_approval(&self, outcome: OrderOutcome) -> Result<(), OrderOutcome> {
+        let in_use = matches!(outcome, OrderOutcome::CoverInUse | OrderOutcome::CapOverCover);
+        if in_use && self.gets_wrong(Fault::ApproveUnchecked) {
+            Ok(())
+        } else {
+            Err(outcome)
+        }
+    }
+
+    /// After cover has moved by an order.
+    pub(super) fn spoil_cover(&mut self, participant: ParticipantIndex, currency_slot: usize) {
+        if self.gets_wrong(Fault::MoveCoverTwice) {
+            self.participants[participant.index()].accounts[currency_slot].cover += 1;
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::admission::Arrived;
 use super::duplicates::Vacancy;
-use super::engine::{Breach, Engine, Event, Outlet};
+use super::engine::{Engine, Event, Outlet};
+use super::invariant::Breach;
 use super::parked::Parked;
 use super::payment::PaymentRecord;
 use super::refund::Original;
@@ -84,8 +85,8 @@ impl Engine {
         let entry = finding.facts();
         let found = entry.map(PaymentRecord::of_entry);
         let missing = found.is_none() && self.index.find(finding.id).is_some();
-        if missing && self.breach.is_none() {
-            self.breach = Some(Breach::Register { payment: finding.id });
+        if missing {
+            self.note_breach(Breach::Register { payment: finding.id });
         }
         match what {
             Parked::Request { request, position } => {

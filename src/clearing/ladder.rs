@@ -81,6 +81,7 @@ impl Engine {
                         Direction::Pull => {
                             let payment = self.payments[slot];
                             self.make_sure_of_reversal(&payment, Some(slot), timer.deadline, out);
+                            self.tally.raised += 1;
                         }
                         Direction::Push => self.tell_responder(slot, out),
                         Direction::None => {}

@@ -57,6 +57,7 @@ impl Engine {
                 for sum in [account.position, account.reserved, account.cover, account.cap] {
                     digest.add_sum(sum);
                 }
+                digest.add(account.level.into(), 0);
             }
             digest.add(participant.outbox.next_word(), u64::from(participant.terms.index.0));
         }
@@ -78,6 +79,7 @@ impl Engine {
         digest.add(figures.look_ups, figures.replies_refused);
         digest.add(u64::from(self.payments.cursor()), self.payments.taken());
         digest.add(u64::from(self.sealed.0), self.index.len() as u64);
+        digest.add(self.orders.proposals().len() as u64, u64::from(self.breach.is_some()));
         StateMark {
             event: self.event_number,
             digest: digest.0,

@@ -7,6 +7,7 @@
 //! Floor 2: imports the domain, wire and memory, nothing else.
 
 mod admission;
+mod alarm;
 mod duplicates;
 mod engine;
 mod exception;
@@ -14,9 +15,11 @@ mod exception;
 mod fault;
 mod figures;
 mod finding;
+mod invariant;
 mod ladder;
 mod mark;
 mod mixing;
+mod order;
 mod outbox;
 mod parked;
 mod participant;
@@ -31,19 +34,24 @@ mod save;
 mod save_index;
 mod saved;
 mod settlement;
+mod spooled;
 mod state_hash;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod window;
 
+pub use alarm::{COVER_HYSTERESIS_BP, COVER_LEVELS_BP};
 pub use duplicates::{DuplicateIndex, IndexedLane};
-pub use engine::{Breach, Engine, Event, Outlet};
+pub use engine::{Engine, Event, Outlet};
 pub use exception::{ExceptionItem, ExceptionKind};
 #[cfg(test)]
 pub(crate) use fault::{Fault as EngineFault, plant};
 pub use figures::{Figures, Success};
+pub use invariant::Breach;
 pub use mark::StateMark;
-pub use query::{InDoubtSnapshot, LedgerSnapshot, ParticipantSnapshot, Recalled, WindowSnapshot};
+pub use order::{OrderOutcomeSnapshot, ProposalSnapshot};
+pub use query::{AccountSnapshot, InDoubtSnapshot, LedgerSnapshot, ParticipantSnapshot, Recalled, WindowSnapshot};
 pub use saved::{LoadError, StateSource};
+pub use spooled::WindowStanding;
 pub use state_hash::StateHash;

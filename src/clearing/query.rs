@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::figures::Success;
 use super::finding::Known;
+use super::participant::Participant;
 use super::reversal::{ReversalState, reversal_frame};
 use crate::domain::{
     Amount, Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentSlot, Position, SchemeCode, UtcNanos, WindowId,
@@ -46,8 +47,39 @@ pub struct ParticipantSnapshot {
     pub cover: Position,
     /// Usable part of the cover.
     pub cap: Position,
+    /// The level that its alarm has come to, basis points of the cap; 0 = none.
+    pub level_bp: u16,
+    /// Whether it may not initiate or be asked: bits of [`crate::domain::ParticipantTerms`].
+    pub suspended: u8,
+    /// Its accounts, in the order of the scheme's currencies.
+    pub accounts: Vec<AccountSnapshot>,
     /// How its payments ended.
     pub success: Success,
+}
+
+/// An account as an operator sees it; sums in minor units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccountSnapshot {
+    /// The currency.
+    pub currency: Currency,
+    /// Debits − credits over all windows not yet settled.
+    pub position: Position,
+    /// Σ of open payments it will owe.
+    pub reserved: Position,
+    /// What it joined with.
+    pub opening: Position,
+    /// Σ of what approved orders brought in.
+    pub brought_in: Position,
+    /// Σ of what approved orders took out.
+    pub taken_out: Position,
+    /// Σ of the nets of settled windows.
+    pub settled: Position,
+    /// Opening + brought in − taken out − settled.
+    pub cover: Position,
+    /// Usable part of the cover.
+    pub cap: Position,
+    /// The level that its alarm has come to, basis points of the cap; 0 = none.
+    pub level_bp: u16,
 }
 
 /// A payment in doubt as an operator sees it.
@@ -88,6 +120,8 @@ pub struct WindowSnapshot {
     pub committed: u64,
     /// Σ of their amounts.
     pub gross: Position,
+    /// Its nets are kept: those of the windows settled long ago are not.
+    pub has_nets: bool,
     /// Debits − credits of each participant that has any.
     pub nets: Vec<(ParticipantIndex, Position)>,
 }
@@ -214,6 +248,25 @@ impl Engine {
             .map_or_else(Success::default, |p| p.success)
     }
 
+    fn accounts_of(&self, participant: &Participant) -> Vec<AccountSnapshot> {
+        let accounts = participant.accounts.iter().zip(&participant.books);
+        let accounts = accounts.zip(self.scheme.currencies);
+        let open = accounts.filter(|((account, _), _)| account.open);
+        open.map(|((account, book), currency)| AccountSnapshot {
+            currency: Currency(currency),
+            position: account.position,
+            reserved: account.reserved,
+            opening: book.opening,
+            brought_in: book.brought_in,
+            taken_out: book.taken_out,
+            settled: book.settled,
+            cover: account.cover,
+            cap: account.cap,
+            level_bp: account.level_bp(),
+        })
+        .collect()
+    }
+
     /// The ledger as an operator sees it.
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
@@ -227,6 +280,9 @@ impl Engine {
                 reserved: p.accounts[0].reserved,
                 cover: p.accounts[0].cover,
                 cap: p.accounts[0].cap,
+                level_bp: p.accounts[0].level_bp(),
+                suspended: p.terms.suspended,
+                accounts: self.accounts_of(p),
                 success: p.success,
             })
             .collect();
@@ -241,6 +297,7 @@ impl Engine {
                 closed: w.closed,
                 committed: w.committed,
                 gross: w.gross,
+                has_nets: !w.nets.is_empty(),
                 nets: (0u16..)
                     .zip(&w.nets)
                     .filter(|(_, net)| **net != 0)

@@ -4,6 +4,7 @@ use super::engine::{Engine, Event, Outlet};
 use super::exception::ExceptionKind;
 use super::figures::Figures;
 use super::finding::Known;
+use super::invariant::Breach;
 use super::outbox::Word;
 use super::participant::Participant;
 use super::payment::PaymentRecord;
@@ -149,7 +150,8 @@ impl Engine {
 
     /// One step: release, post, stamp the window, answer. `token` is the one in the bank's yes.
     fn commit<O: Outlet>(&mut self, slot: PaymentSlot, token: [u64; 2], time: UtcNanos, out: &mut O) {
-        self.release(slot, out);
+        // What the debtor uses is the same afterwards: it was reserved, and is owed.
+        let _ = self.release(slot, out);
         let payment = &mut self.payments[slot];
         let currency_slot = usize::from(payment.currency_slot);
         let amount = payment.amount().as_position();
@@ -157,16 +159,20 @@ impl Engine {
             .windows
             .open_mut(currency_slot)
             .unwrap_or_else(|| panic!("payment {} commits and its currency has no open window", payment.id));
-        payment.finish(PaymentState::Committed, Code::Committed, time, window.id);
+        let posted_in = window.id;
+        payment.finish(PaymentState::Committed, Code::Committed, time, posted_in);
         // Read in place: a copy would wait for the stores above to reach the cache.
         let payment = &*payment;
         let (is_refund, makes_mandate) = (payment.is_kind(Kind::Refund), payment.makes_mandate());
         count_outcome(&mut self.figures, &mut self.participants, payment);
+        let mut falls = None;
         match payment.parties() {
             Some(parties) => {
                 window.post(parties.debtor, parties.creditor, amount);
                 self.participants[parties.debtor.index()].accounts[currency_slot].position += amount;
-                self.participants[parties.creditor.index()].accounts[currency_slot].position -= amount;
+                let creditor = &mut self.participants[parties.creditor.index()].accounts[currency_slot];
+                creditor.position -= amount;
+                falls = (creditor.used() < creditor.falls_below).then_some(parties.creditor);
             }
             None => window.count(),
         }
@@ -182,6 +188,18 @@ impl Engine {
         self.figures.committed += 1;
         #[cfg(test)]
         self.spoil_posting(slot);
+        let payment = &self.payments[slot];
+        if payment.expiry_or_window != posted_in.0 {
+            let (payment, stamped) = (payment.id, payment.window());
+            self.note_breach(Breach::Stamp {
+                payment,
+                stamped,
+                open: posted_in,
+            });
+        }
+        if let Some(creditor) = falls {
+            self.alarm(creditor, currency_slot, out);
+        }
         self.note_final(slot, related, out);
         self.tell_initiator(slot, WordKind::Answer, out);
         #[cfg(test)]
@@ -198,7 +216,9 @@ impl Engine {
         time: UtcNanos,
         out: &mut O,
     ) {
-        self.release(slot, out);
+        if let Some((debtor, currency_slot)) = self.release(slot, out) {
+            self.alarm(debtor, currency_slot, out);
+        }
         let payment = &mut self.payments[slot];
         payment.finish(state, code, time, WindowId::NONE);
         let payment = &*payment;
@@ -206,6 +226,10 @@ impl Engine {
         let mut related = [0; 2];
         if payment.is_kind(Kind::Refund) {
             related = bytemuck::cast(self.refunds.give_back(slot, payment.amount_minor));
+        }
+        let timed_out = code == Code::BankTimeout;
+        if timed_out && payment.direction() == Direction::Pull {
+            self.tally.expired_pulls += 1;
         }
         match state {
             PaymentState::Declined => self.figures.declined += 1,
@@ -218,13 +242,17 @@ impl Engine {
         self.tell_initiator(slot, WordKind::Answer, out);
     }
 
-    /// Gives back the reservation and the place on the bank's link of an open payment.
+    /// Gives back the reservation and the place on the bank's link of an open payment. Gives the debtor and the currency's
+    /// slot, if use has fallen below a threshold of the alarm.
     #[inline]
-    fn release<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) {
+    fn release<O: Outlet>(&mut self, slot: PaymentSlot, out: &mut O) -> Option<(ParticipantIndex, usize)> {
         let payment = &self.payments[slot];
+        let mut falls = None;
         if let Some(parties) = payment.parties() {
-            let account = &mut self.participants[parties.debtor.index()].accounts[usize::from(payment.currency_slot)];
+            let currency_slot = usize::from(payment.currency_slot);
+            let account = &mut self.participants[parties.debtor.index()].accounts[currency_slot];
             account.release(payment.amount());
+            falls = (account.used() < account.falls_below).then_some((parties.debtor, currency_slot));
             self.open_sum -= payment.amount().as_position();
         }
         if payment.state == PaymentState::Reserved as u8 {
@@ -237,6 +265,7 @@ impl Engine {
         #[cfg(test)]
         self.spoil_release(slot);
         out.emit(Effect::Release { slot });
+        falls
     }
 
     /// A payment is final: it goes into the running digest and to the register.
@@ -244,6 +273,7 @@ impl Engine {
     pub(super) fn note_final<O: Outlet>(&mut self, slot: PaymentSlot, related: [u64; 2], out: &mut O) {
         let payment = &self.payments[slot];
         self.digest.add_final(payment);
+        self.tally.finals += 1;
         if out.keeps_register() {
             out.registered(&payment.entry(self.payments.place(slot), related));
         }
@@ -280,6 +310,7 @@ impl Engine {
     pub(super) fn tell_initiator<O: Outlet>(&mut self, slot: PaymentSlot, kind: WordKind, out: &mut O) {
         #[cfg(test)]
         self.spoil_word(slot, out);
+        self.tally.answers += u64::from(kind == WordKind::Answer);
         let payment = &self.payments[slot];
         let (initiator, id, via) = (payment.initiator(), payment.id, payment.link());
         let Some(word) = self.number_word(initiator, kind, id, Some(slot), out) else {

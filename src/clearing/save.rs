@@ -6,22 +6,25 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 
+use super::alarm::COVER_LEVELS_BP;
 use super::engine::Engine;
 use super::exception::{ExceptionItem, ExceptionKind};
 use super::figures::{Figures, Success};
+use super::invariant::{Breach, BreachRow};
 use super::mark::Digest;
+use super::order::{OUTCOMES_MAX, OrderOutcomeSnapshot, OrderRow, Orders, PROPOSALS_MAX, ProposalSnapshot};
 use super::outbox::{Block, Outbox};
 use super::parked::{ParkedRow, Parking};
-use super::participant::{Account, Participant};
+use super::participant::{Account, CoverBook, Participant};
 use super::payment::PaymentRecord;
 use super::refund::Refunds;
 use super::residents::{Place, Residents};
 use super::reversal::{ReversalObject, ReversalState};
 use super::save_index::{SavedLanes, all_in_order, read_lanes};
 use super::saved::{
-    AccountRow, BLOCK_BYTES, BlockRow, Blocks, DoubtRow, ExceptionRow, LoadError, MAGIC, ParticipantRow, ReversalRow,
-    SlotRow, Standing, StateSource, SumRow, TimerRow, WindowRow, damaged, halves, read_row, read_rows, read_rows_with,
-    rows, section, skip_to_arrays, whole,
+    AccountRow, BLOCK_BYTES, BlockRow, Blocks, BookRow, DoubtRow, ExceptionRow, LoadError, MAGIC, ParticipantRow,
+    ReversalRow, SlotRow, Standing, StateSource, SumRow, TimerRow, WindowRow, damaged, halves, read_row, read_rows,
+    read_rows_with, rows, section, skip_to_arrays, whole,
 };
 use super::timer::{Timer, TimerKind};
 use super::window::{Window, Windows};
@@ -31,7 +34,7 @@ use crate::domain::{
 use crate::memory::ChunkedTable;
 
 impl Engine {
-    /// Writes the whole state: what [`Engine::load`] takes. The breach, if there is one, is not part of it.
+    /// Writes the whole state: what [`Engine::load`] takes. A breach is part of it: intake stays stopped.
     ///
     /// # Errors
     /// What `out` says.
@@ -52,8 +55,12 @@ impl Engine {
             window_date: window_date.0,
             windows_on_date,
             reserved: 0,
+            tally: self.tally,
         };
         rows(out, "engine", &[standing])?;
+        let breach = self.breach.as_ref().map(Breach::row);
+        rows(out, "breach", breach.as_slice())?;
+        rows(out, "spans", &self.timers.spans())?;
         rows(out, "figures", &self.figures.numbers())?;
         let participants: Vec<ParticipantRow> = self.participants.iter().map(participant_row).collect();
         rows(out, "parties", &participants)?;
@@ -93,6 +100,12 @@ impl Engine {
         #[cfg(test)]
         let parked = self.spoil_saved(parked);
         rows(out, "parked", &parked)?;
+        let proposals: Vec<OrderRow> = self.orders.proposals().map(ProposalSnapshot::row).collect();
+        #[cfg(test)]
+        let proposals = self.spoil_proposals(proposals);
+        rows(out, "proposed", &proposals)?;
+        let outcomes: Vec<OrderRow> = self.orders.outcomes().map(OrderOutcomeSnapshot::row).collect();
+        rows(out, "outcomes", &outcomes)?;
         self.save_timers(out)?;
         rows(out, "table", &[self.payments.len() as u64])?;
         self.index.save_lanes(out)?;
@@ -142,9 +155,13 @@ impl Engine {
             return Err(damaged("scheme", "resident_payments"));
         }
         let standing: Standing = read_row(input, "engine")?;
+        let breach = load_breach(input)?;
+        let spans: Vec<u64> = read_rows(input, "spans")?;
         let mut engine = Self {
             scheme,
             open_sum: whole(standing.open_sum),
+            tally: standing.tally,
+            breach,
             event_number: standing.event_number,
             time: UtcNanos(standing.time_ns),
             digest: Digest(standing.digest),
@@ -153,6 +170,7 @@ impl Engine {
             figures: Figures::of_numbers(&read_row(input, "figures")?),
             ..Self::new()
         };
+        engine.timers.restore_spans(&spans);
         engine.load_participants(input)?;
         engine.windows = load_windows(input, &standing, engine.participants.len())?;
         for row in read_rows::<_, ReversalRow>(input, "reverse")? {
@@ -178,6 +196,7 @@ impl Engine {
             });
         }
         engine.parking = Parking::restored(&read_rows::<_, ParkedRow>(input, "parked")?);
+        engine.orders = load_orders(input)?;
         let doubt: Vec<DoubtRow> = read_rows(input, "doubt")?;
         let timers: Vec<TimerRow> = read_rows(input, "timers")?;
         let count: u64 = read_row(input, "table")?;
@@ -242,17 +261,24 @@ impl Engine {
                 return Err(damaged("parties", "the order of numbers"));
             }
             let role = Role::from_u8(row.terms.role).ok_or(damaged("parties", "a role"))?;
-            let class = self.timers.doubt_class(row.terms.doubt_ns);
+            let class = self.timers.enter_class(row.terms.doubt_ns);
             let mut participant = Participant::new(row.terms, role, &self.scheme.currencies, class);
             for (account, row) in participant.accounts.iter_mut().zip(&row.accounts) {
-                *account = Account {
-                    open: row.open == 1,
-                    position: whole(row.position),
-                    reserved: whole(row.reserved),
-                    cover: whole(row.cover),
-                    cap: whole(row.cap),
-                };
+                *account = Account::with(row.open == 1, whole(row.cover), whole(row.cap));
+                account.position = whole(row.position);
+                account.reserved = whole(row.reserved);
+                if row.level as usize > COVER_LEVELS_BP.len() {
+                    return Err(damaged("parties", "the level of an alarm"));
+                }
+                account.level = row.level as u8;
+                account.set_thresholds();
             }
+            participant.books = row.books.map(|book| CoverBook {
+                opening: whole(book.opening),
+                brought_in: whole(book.brought_in),
+                taken_out: whole(book.taken_out),
+                settled: whole(book.settled),
+            });
             participant.success = Success {
                 as_initiator: row.as_initiator,
                 as_responder: row.as_responder,
@@ -339,16 +365,45 @@ fn participant_row(participant: &Participant) -> ParticipantRow {
         terms: participant.terms,
         accounts: participant.accounts.map(|account| AccountRow {
             open: account.open.into(),
+            level: account.level.into(),
             position: halves(account.position),
             reserved: halves(account.reserved),
             cover: halves(account.cover),
             cap: halves(account.cap),
+        }),
+        books: participant.books.map(|book| BookRow {
+            opening: halves(book.opening),
+            brought_in: halves(book.brought_in),
+            taken_out: halves(book.taken_out),
+            settled: halves(book.settled),
         }),
         as_initiator: participant.success.as_initiator,
         as_responder: participant.success.as_responder,
         words: participant.outbox.next_word() - 1,
         blocks_dropped: participant.outbox.dropped(),
         blocks: participant.outbox.blocks().len() as u64,
+    }
+}
+
+fn load_breach<R: Read + ?Sized>(input: &mut R) -> Result<Option<Breach>, LoadError> {
+    let rows: Vec<BreachRow> = read_rows(input, "breach")?;
+    match rows.as_slice() {
+        [] => Ok(None),
+        [row] => Breach::of_row(row).map(Some).ok_or(damaged("breach", "its number")),
+        _ => Err(damaged("breach", "how many there are")),
+    }
+}
+
+fn load_orders<R: Read + ?Sized>(input: &mut R) -> Result<Orders, LoadError> {
+    let proposals: Vec<OrderRow> = read_rows(input, "proposed")?;
+    let proposals: Option<Vec<_>> = proposals.iter().map(ProposalSnapshot::of_row).collect();
+    let outcomes: Vec<OrderRow> = read_rows(input, "outcomes")?;
+    let outcomes: Option<Vec<_>> = outcomes.iter().map(OrderOutcomeSnapshot::of_row).collect();
+    match (proposals, outcomes) {
+        (Some(proposals), Some(outcomes)) if proposals.len() <= PROPOSALS_MAX && outcomes.len() <= OUTCOMES_MAX => {
+            Ok(Orders::restored(proposals, outcomes))
+        }
+        _ => Err(damaged("proposed", "an order")),
     }
 }
 

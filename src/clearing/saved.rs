@@ -17,7 +17,7 @@ use bytemuck::{Pod, Zeroable};
 use thiserror::Error;
 
 /// What the file begins with; the last two bytes are the version.
-pub(super) const MAGIC: [u8; 16] = *b"CLEARWAY STATE\x02\x00";
+pub(super) const MAGIC: [u8; 16] = *b"CLEARWAY STATE\x03\x00";
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -103,7 +103,7 @@ pub enum LoadError {
     Io(#[from] io::Error),
     /// It is none, or one of another version.
     #[error(
-        "this is no saved state of version 2; use the snapshot before it, or replay the journal from its beginning"
+        "this is no saved state of version 3; use the snapshot before it, or replay the journal from its beginning"
     )]
     Unknown,
     /// It contradicts itself.
@@ -223,6 +223,7 @@ pub(super) struct Standing {
     pub(super) window_date: u32,
     pub(super) windows_on_date: u32,
     pub(super) reserved: u32,
+    pub(super) tally: super::invariant::Tally,
 }
 
 /// A participant.
@@ -231,6 +232,7 @@ pub(super) struct Standing {
 pub(super) struct ParticipantRow {
     pub(super) terms: crate::domain::ParticipantTerms,
     pub(super) accounts: [AccountRow; 4],
+    pub(super) books: [BookRow; 4],
     pub(super) as_initiator: [u64; 2],
     pub(super) as_responder: [u64; 2],
     /// Words told, blocks dropped, blocks kept.
@@ -243,11 +245,24 @@ pub(super) struct ParticipantRow {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct AccountRow {
-    pub(super) open: u64,
+    /// 1: the participant has this currency.
+    pub(super) open: u32,
+    /// How many levels of its alarm use has come to.
+    pub(super) level: u32,
     pub(super) position: [u64; 2],
     pub(super) reserved: [u64; 2],
     pub(super) cover: [u64; 2],
     pub(super) cap: [u64; 2],
+}
+
+/// What became of an account's cover: sums as two halves.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct BookRow {
+    pub(super) opening: [u64; 2],
+    pub(super) brought_in: [u64; 2],
+    pub(super) taken_out: [u64; 2],
+    pub(super) settled: [u64; 2],
 }
 
 /// A block of an outbox.

@@ -1,6 +1,7 @@
-//! Windows as the engine moves them: open, close, settle; and the invariants that are checked at a close.
+//! Windows as the engine moves them: open, close, settle.
 
-use super::engine::{Breach, Engine, Event, Outlet};
+use super::engine::{Engine, Event, Outlet};
+use super::invariant::Breach;
 use crate::domain::{Currency, ParticipantIndex, Position, WindowId, WindowState};
 use crate::wire::{ClosedWindow, CoverMovement, CoverReason, WindowAction, WindowEvent};
 
@@ -25,7 +26,6 @@ impl Engine {
                 if let Some(closed) = self.windows.close(currency_slot, event.time) {
                     let sum: Position = closed.nets.iter().sum();
                     let breach = (sum != 0).then_some(Breach::ZeroSum { window: closed.id, sum });
-                    self.breach = self.breach.take().or(breach);
                     out.closed(&ClosedWindow {
                         id: closed.id,
                         currency: Currency(closed.currency),
@@ -36,7 +36,10 @@ impl Engine {
                         gross_minor: closed.gross,
                         nets: &closed.nets,
                     });
-                    self.check_reservations();
+                    if let Some(breach) = breach {
+                        self.note_breach(breach);
+                    }
+                    self.check_at_close(currency_slot);
                 }
                 self.windows
                     .open(window.currency, currency_slot, event.time, self.participants.len());
@@ -74,6 +77,7 @@ impl Engine {
             account.position -= net;
             account.cover -= net;
             account.cap -= net;
+            participant.books[currency_slot].settled += net;
             if *net != 0 {
                 out.cover_moved(&CoverMovement {
                     event: event.number,
@@ -89,20 +93,10 @@ impl Engine {
         }
         #[cfg(test)]
         self.spoil_settlement(id);
-    }
-
-    fn check_reservations(&mut self) {
-        let held = self
-            .participants
-            .iter()
-            .flat_map(|p| &p.accounts)
-            .map(|a| a.reserved)
-            .sum();
-        if held != self.open_sum && self.breach.is_none() {
-            self.breach = Some(Breach::Reservations {
-                held,
-                open: self.open_sum,
-            });
+        // Headroom is the same, but not the share of the cap that is used.
+        for index in 0..self.participants.len() as u16 {
+            self.watch_cover(ParticipantIndex(index), currency_slot, out);
         }
+        self.windows.forget_settled_nets();
     }
 }

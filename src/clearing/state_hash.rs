@@ -26,7 +26,7 @@ impl Engine {
     #[must_use]
     pub fn state_hash_on(&self, threads: usize) -> StateHash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"clearway state 4");
+        hasher.update(b"clearway state 5");
         hasher.update(&self.event_number.to_le_bytes());
         hasher.update(&self.time.0.to_le_bytes());
         hasher.update(bytemuck::bytes_of(&self.scheme));
@@ -35,6 +35,12 @@ impl Engine {
             hasher.update(bytemuck::bytes_of(&participant.terms));
             for account in &participant.accounts {
                 for sum in [account.position, account.reserved, account.cover, account.cap] {
+                    hasher.update(&sum.to_le_bytes());
+                }
+                hasher.update(&[account.level, account.open.into()]);
+            }
+            for book in &participant.books {
+                for sum in [book.opening, book.brought_in, book.taken_out, book.settled] {
                     hasher.update(&sum.to_le_bytes());
                 }
             }
@@ -48,9 +54,20 @@ impl Engine {
                 hasher.update(&number.to_le_bytes());
             }
             hasher.update(&[window.state as u8, window.currency_slot]);
+            hasher.update(&window.gross.to_le_bytes());
             for net in &window.nets {
                 hasher.update(&net.to_le_bytes());
             }
+        }
+        for proposal in self.orders.proposals() {
+            hasher.update(bytemuck::bytes_of(&proposal.row()));
+        }
+        for outcome in self.orders.outcomes() {
+            hasher.update(bytemuck::bytes_of(&outcome.row()));
+        }
+        hasher.update(bytemuck::bytes_of(&self.tally));
+        if let Some(breach) = &self.breach {
+            hasher.update(bytemuck::bytes_of(&breach.row()));
         }
         for reversal in self.reversals.iter() {
             hasher.update(&[reversal.state as u8, reversal.attempts]);

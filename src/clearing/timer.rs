@@ -54,6 +54,8 @@ impl Timer {
 #[derive(Debug)]
 struct DoubtQueue {
     span_ns: u64,
+    /// How many participants' T1 it is. Without one it empties, and is then given to another span.
+    users: u32,
     /// Slot, and its generation when the payment was accepted.
     slots: VecDeque<(u32, u32)>,
 }
@@ -69,16 +71,45 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// The class of payments whose T1 is `span_ns`.
-    pub(super) fn doubt_class(&mut self, span_ns: u64) -> usize {
-        if let Some(class) = self.doubt.iter().position(|q| q.span_ns == span_ns) {
-            return class;
-        }
-        self.doubt.push(DoubtQueue {
+    /// The class of payments whose T1 is `span_ns`; one participant more is in it.
+    pub(super) fn enter_class(&mut self, span_ns: u64) -> usize {
+        let known = self.doubt.iter().position(|queue| queue.span_ns == span_ns);
+        let idle = || {
+            self.doubt
+                .iter()
+                .position(|queue| queue.users == 0 && queue.slots.is_empty())
+        };
+        let class = known.or_else(idle).unwrap_or_else(|| {
+            self.doubt.push(DoubtQueue {
+                span_ns,
+                users: 0,
+                slots: VecDeque::new(),
+            });
+            self.doubt.len() - 1
+        });
+        self.doubt[class].span_ns = span_ns;
+        self.doubt[class].users += 1;
+        class
+    }
+
+    /// One participant less is in the class: what waits there waits on.
+    pub(super) fn leave_class(&mut self, class: usize) {
+        self.doubt[class].users -= 1;
+    }
+
+    /// The T1 of each class, in their order.
+    pub(super) fn spans(&self) -> Vec<u64> {
+        self.doubt.iter().map(|queue| queue.span_ns).collect()
+    }
+
+    /// Takes back what [`Timers::spans`] gave, before participants enter their classes.
+    pub(super) fn restore_spans(&mut self, spans: &[u64]) {
+        let queues = spans.iter().map(|&span_ns| DoubtQueue {
             span_ns,
+            users: 0,
             slots: VecDeque::new(),
         });
-        self.doubt.len() - 1
+        self.doubt = queues.collect();
     }
 
     /// The queues in the order of their classes, and the other timers in the order in which they fire.

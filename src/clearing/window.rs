@@ -5,6 +5,9 @@ use crate::domain::{BusinessDate, ParticipantIndex, Position, UtcNanos, WindowId
 /// A window's number has four digits.
 const NUMBER_MAX: u32 = 9_999;
 
+/// So many settled windows keep their nets; of those before them id, times, count and gross stay.
+pub(super) const SETTLED_WITH_NETS_MAX: usize = 64;
+
 /// One window.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -72,6 +75,15 @@ impl Windows {
     /// False when the business date has no window number of four digits left.
     pub(super) fn has_number(&self, time: UtcNanos) -> bool {
         time.business_date() != self.date || self.opened_on_date < NUMBER_MAX
+    }
+
+    /// Lets go of the nets of settled windows, but for the last [`SETTLED_WITH_NETS_MAX`] of them that have any.
+    pub(super) fn forget_settled_nets(&mut self) {
+        let settled = self.windows.iter_mut().rev();
+        let settled = settled.filter(|window| window.state == WindowState::Settled && !window.nets.is_empty());
+        settled
+            .skip(SETTLED_WITH_NETS_MAX)
+            .for_each(|window| window.nets = Vec::new());
     }
 
     pub(super) fn is_open(&self, currency_slot: usize) -> bool {

@@ -17,6 +17,7 @@ mod journal_report;
 mod output;
 mod run;
 mod run_report;
+mod settle;
 mod sim;
 
 use std::io::IsTerminal;
@@ -48,6 +49,7 @@ enum Command {
     Directory(directory::DirectoryArgs),
     Admin(admin::AdminArgs),
     Journal(journal::JournalArgs),
+    Settle(settle::SettleArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Sim(sim::SimArgs),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Directory(args) => finish(directory::run(&args)),
         Command::Admin(args) => finish(admin::run(&args)),
         Command::Journal(args) => finish(journal::run(&args)),
+        Command::Settle(args) => finish(settle::run(&args)),
         Command::Doctor(args) => finish(doctor::run(&args)),
         Command::Sim(args) => finish(sim::run(&args)),
     }

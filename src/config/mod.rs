@@ -18,4 +18,6 @@ pub use credential::{credential_hash, demo_credential};
 pub use directory::{Directory, DirectoryEntry};
 pub use fault::{ConfigError, Fault, FaultyFile};
 pub use profile::{AgentRole, BUILT_IN_PROFILES, JournalPlan, Profile, RingSizes, ThreadPlan};
-pub use settings::{ArchiveSettings, BackendChoice, FollowerSettings, LinkSettings, Settings, WindowSettings};
+pub use settings::{
+    ArchiveSettings, BackendChoice, FollowerSettings, LinkSettings, Settings, SettlementSettings, WindowSettings,
+};

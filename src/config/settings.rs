@@ -35,6 +35,8 @@ pub struct Settings {
     pub follower: FollowerSettings,
     /// What becomes of the journal's old segments.
     pub archive: ArchiveSettings,
+    /// What is written of windows and days.
+    pub settlement: SettlementSettings,
     /// How long a shutdown waits for open payments, milliseconds; `None` = the directory's longest T1.
     pub shutdown_drain_ms: Option<u64>,
 }
@@ -134,6 +136,29 @@ impl Default for ArchiveSettings {
     }
 }
 
+/// What is written of windows and days.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettlementSettings {
+    /// Where.
+    pub directory: PathBuf,
+    /// Whether files are written at all: without, a window is Settled as soon as it is asked for.
+    pub files: bool,
+    /// Days that the spool of a settled window is kept after its close.
+    pub spool_days: u32,
+}
+
+impl SettlementSettings {
+    /// Every default, for a switch that keeps everything under `data`.
+    #[must_use]
+    pub fn of(data: &Path) -> Self {
+        Self {
+            directory: data.join("settlement"),
+            files: true,
+            spool_days: 7,
+        }
+    }
+}
+
 impl Settings {
     /// Settings with every default, for a switch that keeps everything under `data` and reads `directory`.
     #[must_use]
@@ -143,6 +168,7 @@ impl Settings {
             allow_plain_beyond_loopback: false,
             backend: BackendChoice::Auto,
             admin_socket: data.join("admin.sock"),
+            settlement: SettlementSettings::of(&data),
             data,
             directory,
             profile: "small-vm".to_owned(),
@@ -228,6 +254,13 @@ impl Settings {
         if let Some(journal_keep_mib) = self.archive.journal_keep_mib {
             text.push_str(&format!("journal_keep_mib = {journal_keep_mib}\n"));
         }
+        let settlement = &self.settlement;
+        text.push_str(&format!(
+            "\n[settlement]\ndirectory = {}\nfiles = {}\nspool_days = {}\n",
+            path(&settlement.directory),
+            settlement.files,
+            settlement.spool_days
+        ));
         text
     }
 }
@@ -278,6 +311,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
     let links = read_links(root);
     let follower = read_follower(root);
     let archive = read_archive(root, base);
+    let settlement = read_settlement(root, base, data.as_deref());
     let shutdown_drain_ms = root.integer("shutdown_drain_ms", 0..=600_000).map(|drain| drain.value);
     Some(Settings {
         listen: listen?.0,
@@ -291,6 +325,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
         links,
         follower,
         archive,
+        settlement,
         shutdown_drain_ms,
     })
 }
@@ -346,6 +381,22 @@ fn read_follower(root: &Section<'_, '_>) -> FollowerSettings {
     };
     section.finish();
     follower
+}
+
+fn read_settlement(root: &Section<'_, '_>, base: &Path, data: Option<&Path>) -> SettlementSettings {
+    let defaults = SettlementSettings::of(data.unwrap_or(base));
+    let Some(section) = root.section("settlement") else {
+        return defaults;
+    };
+    let settlement = SettlementSettings {
+        directory: section
+            .text("directory")
+            .map_or(defaults.directory, |directory| base.join(directory.value)),
+        files: section.flag_or("files", defaults.files),
+        spool_days: section.integer_or("spool_days", 0..=3_660, defaults.spool_days.into()) as u32,
+    };
+    section.finish();
+    settlement
 }
 
 fn read_links(root: &Section<'_, '_>) -> LinkSettings {

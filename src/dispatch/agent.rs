@@ -205,6 +205,7 @@ impl Dispatch {
                 Effect::Frame(frame) => self.frame(frame),
                 Effect::Release { slot } => self.release(slot),
                 Effect::LookUp(_) => bump(&self.parts.counters.look_ups, 1),
+                Effect::Contract { .. } | Effect::Ordered { .. } | Effect::CoverAlarm { .. } => {}
                 Effect::Cut { link, code } => {
                     if self.links.get_mut(link).is_some() {
                         self.push(link, OutboundKind::Cut { code });

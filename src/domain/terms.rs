@@ -134,7 +134,7 @@ const _: () = assert!(size_of::<SchemeTerms>() == 64);
 
 impl SchemeTerms {
     /// The version of the rules that this switch applies.
-    pub const RULES_VERSION: u32 = 4;
+    pub const RULES_VERSION: u32 = 5;
 
     /// The most payments an engine may hold.
     pub const RESIDENT_PAYMENTS_MAX: u32 = 1 << 28;

@@ -1,6 +1,7 @@
 //! The follower's agent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::counters::FollowerCounters;
@@ -15,6 +16,7 @@ use crate::clearing::{Engine, Event, StateMark};
 use crate::domain::{BusinessDate, SECOND, UtcNanos};
 use crate::journal::{JournalReader, JournalStart};
 use crate::register::DayRegister;
+use crate::settlement::SpoolWriter;
 use crate::wire::{Effect, EffectFrame, FindingEvent, LookUp, Query, RecordKind, not_looked_up, unknown_payment};
 
 /// Events applied per duty cycle.
@@ -39,6 +41,7 @@ pub(super) struct Ledger {
     pub(super) engine: Engine,
     pub(super) reader: JournalReader,
     pub(super) register: DayRegister,
+    pub(super) spool: SpoolWriter,
     pub(super) schedule: SnapshotSchedule,
     /// Days of which payments were filed and that are not sealed yet.
     pub(super) days: BTreeSet<BusinessDate>,
@@ -137,8 +140,10 @@ impl Follower {
             .into_iter()
             .filter(|date| *date > engine.sealed())
             .collect();
+        let spool = SpoolWriter::open(parts.spool.clone(), Arc::clone(&parts.spool_view), &engine)?;
         self.ledger = Some(Ledger {
             reader: parts.source.reader(&start)?,
+            spool,
             engine,
             register,
             schedule,
@@ -183,6 +188,9 @@ impl Follower {
             if ledger.register.is_full() {
                 ledger.register.flush()?;
             }
+            if ledger.spool.is_pressing() {
+                ledger.spool.flush()?;
+            }
             let Some(record) = ledger.reader.next()? else { break };
             let event = Event {
                 kind: record.kind,
@@ -193,9 +201,12 @@ impl Follower {
             };
             let mut filing = Filing {
                 register: &mut ledger.register,
+                spool: &mut ledger.spool,
                 time: record.time,
             };
+            filing.spool.begin_event(record.number, record.time);
             ledger.engine.apply(&event, &mut filing);
+            ledger.spool.after_event(event.kind, &ledger.engine);
             followed += 1;
             if event.kind == RecordKind::Window {
                 ledger.schedule.window_closed();
@@ -216,6 +227,10 @@ impl Follower {
                 }
                 self.marks.pop_front();
             }
+        }
+        // A window that has closed is settled without waiting for another event.
+        if ledger.spool.is_pressing() {
+            ledger.spool.flush()?;
         }
         if followed > 0 {
             FollowerCounters::set(&self.parts.counters.event, ledger.engine.event_number());

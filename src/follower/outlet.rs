@@ -3,11 +3,13 @@
 use crate::clearing::Outlet;
 use crate::domain::UtcNanos;
 use crate::register::DayRegister;
-use crate::wire::{Effect, RegisterEntry, WordEntry};
+use crate::settlement::SpoolWriter;
+use crate::wire::{ClosedWindow, CoverMovement, Effect, RegisterEntry, WordEntry};
 
 /// Files what became final, at the time of the event.
 pub(super) struct Filing<'a> {
     pub(super) register: &'a mut DayRegister,
+    pub(super) spool: &'a mut SpoolWriter,
     pub(super) time: UtcNanos,
 }
 
@@ -25,6 +27,15 @@ impl Outlet for Filing<'_> {
 
     fn registered(&mut self, entry: &RegisterEntry) {
         self.register.file_payment(entry);
+        self.spool.registered(entry);
+    }
+
+    fn closed(&mut self, window: &ClosedWindow<'_>) {
+        self.spool.closed(window);
+    }
+
+    fn cover_moved(&mut self, movement: &CoverMovement) {
+        self.spool.cover_moved(movement);
     }
 
     fn worded(&mut self, word: &WordEntry) {

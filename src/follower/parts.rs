@@ -9,6 +9,7 @@ use crate::clearing::StateMark;
 use crate::config::FollowerSettings;
 use crate::journal::{JournalError, JournalSource, Positions, Superblock};
 use crate::register::{RegisterError, RegisterOptions};
+use crate::settlement::{SettlementError, SpoolOptions, SpoolView};
 use crate::snapshot::{SnapshotError, SnapshotStore};
 use crate::wire::{Effect, FindingEvent, Intake, LookUp, Query};
 
@@ -37,6 +38,10 @@ pub struct FollowerParts {
     pub superblock: Arc<Superblock>,
     /// The register.
     pub register: RegisterOptions,
+    /// What settlement's files are made of.
+    pub spool: SpoolOptions,
+    /// What there is of it.
+    pub spool_view: Arc<SpoolView>,
     /// How it is set.
     pub settings: FollowerSettings,
     /// From clearing: what events wait for.
@@ -66,6 +71,8 @@ pub(super) enum Trouble {
     Register(#[from] RegisterError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Settlement(#[from] SettlementError),
     #[error("journal: {0}")]
     Journal(#[from] JournalError),
     #[error(
@@ -84,6 +91,7 @@ impl Trouble {
             Self::Register(RegisterError::System { .. })
                 | Self::Snapshot(SnapshotError::System { .. })
                 | Self::Journal(JournalError::System { .. })
+                | Self::Settlement(SettlementError::System { .. })
         )
     }
 }

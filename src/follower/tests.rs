@@ -12,6 +12,7 @@ use crate::config::{Directory, FollowerSettings};
 use crate::domain::{BusinessDate, Currency, Kind, ParticipantIndex, PaymentId, SECOND, UtcNanos, WindowId};
 use crate::journal::{Journal, JournalOptions, JournalReader, JournalStart, SyncMode};
 use crate::register::{FileDoor, RegisterOptions};
+use crate::settlement::SpoolOptions;
 use crate::snapshot::SnapshotStore;
 use crate::wire::{
     DaySealedEvent, Effect, FindingEvent, Frame, InquiryAnswer, Intake, LookUp, Query, RecordKind, ReplyBody,
@@ -141,6 +142,8 @@ impl House {
                 payments_in_memory: 16,
                 door: FileDoor::OPEN,
             },
+            spool: SpoolOptions::within(&data.path().join("settlement"), journal_id, FileDoor::OPEN),
+            spool_view: Arc::default(),
             settings: FollowerSettings {
                 snapshot_every_s: 600,
                 ..FollowerSettings::default()

@@ -59,6 +59,7 @@ impl Follower {
         if flushes {
             ledger.register.flush()?;
         }
+        ledger.spool.sync()?;
         let point = SnapshotPoint {
             start: ledger.reader.here(),
             state: ledger.engine.state_hash(),
@@ -102,6 +103,8 @@ impl Follower {
         }
         let needed_from = kept.get(1).map_or(0, |older| older.start.position);
         FollowerCounters::set(&self.parts.counters.needed_from, needed_from);
+        let begins_behind = kept.get(1).map_or(0, |older| older.event());
+        self.parts.spool_view.set_removable_below(begins_behind);
         Ok(())
     }
 

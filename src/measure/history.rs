@@ -15,6 +15,7 @@ use crate::domain::{Currency, Kind, ParticipantIndex, PaymentId, Role, UtcNanos,
 use crate::follower::{Follower, FollowerCounters, FollowerParts};
 use crate::journal::{Appender, Full, Journal, JournalOptions, Superblock, SyncMode, Syncer};
 use crate::register::{FileDoor, RegisterOptions};
+use crate::settlement::SpoolOptions;
 use crate::snapshot::SnapshotStore;
 use crate::wire::{
     RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction, WindowEvent,
@@ -166,6 +167,8 @@ impl History {
                 payments_in_memory: settings.follower.payments_in_memory as usize,
                 door: FileDoor::OPEN,
             },
+            spool: SpoolOptions::within(&settings.settlement.directory, journal_id, FileDoor::OPEN),
+            spool_view: Arc::default(),
             settings: settings.follower,
             look_ups: Ring::new(1, Arc::clone(&wakeup)),
             queries: Ring::new(1, Arc::clone(&wakeup)),

@@ -59,7 +59,7 @@ const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 
 impl Header {
     pub(super) const MAGIC: [u8; 8] = *b"CLRWYSNP";
-    pub(super) const VERSION: u32 = 2;
+    pub(super) const VERSION: u32 = 3;
 
     pub(super) fn sealed(mut self) -> Self {
         self.crc = 0;

@@ -26,6 +26,7 @@ use crate::journal::{
 use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
 use crate::register::{FileDoor, RegisterOptions};
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
+use crate::settlement::{SpoolOptions, SpoolView};
 use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
 
 /// A journal whose last event is this far ahead of UTC is not gone on with.
@@ -327,8 +328,10 @@ impl Stages {
                     directory: settings.data.join("register"),
                     journal_id: journal.facts.journal_id,
                     payments_in_memory: settings.follower.payments_in_memory as usize,
-                    door: files,
+                    door: files.clone(),
                 },
+                spool: SpoolOptions::within(&settings.settlement.directory, journal.facts.journal_id, files),
+                spool_view: Arc::new(SpoolView::default()),
                 settings: settings.follower,
                 look_ups: Arc::clone(&rings.look_ups),
                 queries: Arc::clone(&rings.queries),

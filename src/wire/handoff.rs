@@ -2,10 +2,11 @@
 
 use super::event::WindowEvent;
 use super::frame::{Frame, Template};
+use super::order::OrderOutcome;
 use super::payment::StatusRequest;
 use super::register::{DaySealedEvent, LookUp};
 use super::session::TerminateCode;
-use crate::domain::{Code, LinkId, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
+use crate::domain::{Code, Currency, LinkContract, LinkId, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 
 /// A receive buffer of a link agent's driver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,6 +99,41 @@ pub enum Effect {
         link: LinkId,
         /// Why.
         code: TerminateCode,
+    },
+    /// A participant joins, or what its links may carry has changed: this is in force now.
+    Contract {
+        /// The participant.
+        participant: ParticipantIndex,
+        /// What its links may carry.
+        contract: LinkContract,
+    },
+    /// An operator's order was decided about.
+    Ordered {
+        /// As it was given with the order.
+        reference: u64,
+        /// The event that carried the order.
+        event: u64,
+        /// What became of it.
+        outcome: OrderOutcome,
+        /// [`super::OrderAction`] as a number: what was ordered, or what was proposed that is approved or refused now.
+        action: u8,
+        /// Whom it is about, likewise.
+        participant: ParticipantIndex,
+    },
+    /// The use of a participant's cap has come to another level. Sums that do not fit are told as the most that does.
+    CoverAlarm {
+        /// The participant.
+        participant: ParticipantIndex,
+        /// The currency.
+        currency: Currency,
+        /// The level now, basis points of the cap: 0, 5000, 7500 or 9000.
+        level_bp: u16,
+        /// The level before; the alarm rises where it is less than `level_bp`.
+        before_bp: u16,
+        /// Position and reservations, minor units.
+        used_minor: i64,
+        /// The cap, minor units.
+        cap_minor: i64,
     },
 }
 

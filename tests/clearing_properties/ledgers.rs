@@ -209,7 +209,12 @@ impl Ledgers {
                     Template::StatusRequest => {}
                     other => panic!("the engine does not send {other:?}"),
                 },
-                Effect::Request { .. } | Effect::LookUp(_) | Effect::Cut { .. } => {}
+                Effect::Request { .. }
+                | Effect::LookUp(_)
+                | Effect::Cut { .. }
+                | Effect::Contract { .. }
+                | Effect::Ordered { .. }
+                | Effect::CoverAlarm { .. } => {}
             }
         }
     }
@@ -454,7 +459,10 @@ fn is_reversal_of(effect: &Effect, id: PaymentId) -> bool {
         | Effect::Release { .. }
         | Effect::Request { .. }
         | Effect::LookUp(_)
-        | Effect::Cut { .. } => false,
+        | Effect::Cut { .. }
+        | Effect::Contract { .. }
+        | Effect::Ordered { .. }
+        | Effect::CoverAlarm { .. } => false,
     }
 }
 
@@ -465,6 +473,9 @@ fn is_answer_to(effect: &Effect, id: PaymentId) -> bool {
         | Effect::Release { .. }
         | Effect::Request { .. }
         | Effect::LookUp(_)
-        | Effect::Cut { .. } => false,
+        | Effect::Cut { .. }
+        | Effect::Contract { .. }
+        | Effect::Ordered { .. }
+        | Effect::CoverAlarm { .. } => false,
     }
 }

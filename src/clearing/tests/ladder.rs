@@ -128,7 +128,10 @@ fn asked(script: &Script) -> Vec<u64> {
         | Effect::Release { .. }
         | Effect::LookUp(_)
         | Effect::Request { .. }
-        | Effect::Cut { .. } => None,
+        | Effect::Cut { .. }
+        | Effect::Contract { .. }
+        | Effect::Ordered { .. }
+        | Effect::CoverAlarm { .. } => None,
     });
     asked.collect()
 }
@@ -295,7 +298,10 @@ fn answered_via(script: &Script) -> Vec<LinkId> {
         | Effect::Release { .. }
         | Effect::LookUp(_)
         | Effect::Request { .. }
-        | Effect::Cut { .. } => None,
+        | Effect::Cut { .. }
+        | Effect::Contract { .. }
+        | Effect::Ordered { .. }
+        | Effect::CoverAlarm { .. } => None,
     });
     answers.collect()
 }

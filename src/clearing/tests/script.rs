@@ -182,7 +182,7 @@ impl Script {
         self.effects.clear();
         let number = self.events.len();
         apply(&mut self.engine, number, &self.events[number - 1], &mut self.effects);
-        self.effects.iter().map(said).collect()
+        self.effects.iter().filter_map(said).collect()
     }
 
     /// The hash of a second engine that is told the same events and says nothing.
@@ -389,7 +389,10 @@ impl Script {
             | Effect::Release { .. }
             | Effect::LookUp(_)
             | Effect::Request { .. }
-            | Effect::Cut { .. } => None,
+            | Effect::Cut { .. }
+            | Effect::Contract { .. }
+            | Effect::Ordered { .. }
+            | Effect::CoverAlarm { .. } => None,
         });
         notice.expect("the last event made a notice")
     }
@@ -403,7 +406,10 @@ impl Script {
             | Effect::Release { .. }
             | Effect::LookUp(_)
             | Effect::Request { .. }
-            | Effect::Cut { .. } => None,
+            | Effect::Cut { .. }
+            | Effect::Contract { .. }
+            | Effect::Ordered { .. }
+            | Effect::CoverAlarm { .. } => None,
         });
         answer.expect("the last event was answered")
     }
@@ -425,8 +431,9 @@ fn apply<O: crate::clearing::Outlet>(
     engine.apply(&event, out);
 }
 
-fn said(effect: &Effect) -> Said {
-    match effect {
+/// `None` for what goes to operators: tests of orders and alarms look at the effects themselves.
+fn said(effect: &Effect) -> Option<Said> {
+    Some(match effect {
         Effect::Forward { responder, .. } => Said::Forward(responder.0),
         Effect::Release { .. } => Said::Release,
         Effect::Request { half, .. } => Said::Request(*half),
@@ -436,7 +443,8 @@ fn said(effect: &Effect) -> Said {
             Said::Cut(*code)
         }
         Effect::Frame(frame) => said_frame(frame),
-    }
+        Effect::Contract { .. } | Effect::Ordered { .. } | Effect::CoverAlarm { .. } => return None,
+    })
 }
 
 /// A frame in short.

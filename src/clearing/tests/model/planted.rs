@@ -14,7 +14,7 @@ const CASES_MAX: u32 = 400;
 fn claim(fault: Fault) -> Option<&'static str> {
     match fault {
         Fault::PostOneSide => Some("invariant 1"),
-        Fault::ForgetPosition | Fault::SettleTwice => Some("invariant 2"),
+        Fault::ForgetPosition | Fault::SettleTwice | Fault::MoveCoverTwice => Some("invariant 2"),
         Fault::AdmitOverCap => Some("invariant 3"),
         Fault::StampClosedWindow => Some("invariant 4"),
         Fault::ForgetRelease => Some("invariant 5"),
@@ -30,6 +30,11 @@ fn claim(fault: Fault) -> Option<&'static str> {
         | Fault::TakeRepetitionAsNew
         | Fault::ForgetParked
         | Fault::TellWordOfSlot
+        | Fault::MoveCoverAlone
+        | Fault::ApproveAlone
+        | Fault::ApproveUnchecked
+        | Fault::ForgetHysteresis
+        | Fault::SaveWithoutProposals
         | Fault::SaveWithoutParked => None,
     }
 }

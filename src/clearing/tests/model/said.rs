@@ -4,9 +4,10 @@ use std::fmt;
 
 use bytemuck::{Pod, Zeroable, bytes_of};
 
-use crate::domain::{LinkId, PaymentId, UtcNanos};
+use crate::domain::{LinkContract, LinkId, PaymentId, UtcNanos};
 use crate::wire::{
-    Answer, Effect, EffectFrame, FinalNotice, Frame, FrameHeader, Reversal, StatusRequest, Template, TerminateCode,
+    Answer, Effect, EffectFrame, FinalNotice, Frame, FrameHeader, OrderOutcome, Reversal, StatusRequest, Template,
+    TerminateCode,
 };
 
 /// A frame, every byte of it but its header.
@@ -67,6 +68,25 @@ pub(super) enum Said {
         link: LinkId,
         code: TerminateCode,
     },
+    Contract {
+        to: u16,
+        contract: LinkContract,
+    },
+    Ordered {
+        reference: u64,
+        event: u64,
+        outcome: OrderOutcome,
+        action: u8,
+        about: u16,
+    },
+    CoverAlarm {
+        of: u16,
+        currency: u16,
+        level_bp: u16,
+        before_bp: u16,
+        used_minor: i64,
+        cap_minor: i64,
+    },
 }
 
 /// The engine's effect; `slots` is the payment of each slot it has forwarded, in which a new one is noted.
@@ -112,6 +132,38 @@ pub(super) fn said(effect: &Effect, forwarded: PaymentId, slots: &mut Vec<(u32, 
         Effect::Cut { link, code } => Ok(Said::Cut {
             link: *link,
             code: *code,
+        }),
+        Effect::Contract { participant, contract } => Ok(Said::Contract {
+            to: participant.0,
+            contract: *contract,
+        }),
+        Effect::Ordered {
+            reference,
+            event,
+            outcome,
+            action,
+            participant,
+        } => Ok(Said::Ordered {
+            reference: *reference,
+            event: *event,
+            outcome: *outcome,
+            action: *action,
+            about: participant.0,
+        }),
+        Effect::CoverAlarm {
+            participant,
+            currency,
+            level_bp,
+            before_bp,
+            used_minor,
+            cap_minor,
+        } => Ok(Said::CoverAlarm {
+            of: participant.0,
+            currency: currency.0,
+            level_bp: *level_bp,
+            before_bp: *before_bp,
+            used_minor: *used_minor,
+            cap_minor: *cap_minor,
         }),
     }
 }

@@ -270,6 +270,9 @@ impl Stage {
                 | Said::Release { .. }
                 | Said::LookUp { .. }
                 | Said::Request { .. }
+                | Said::Contract { .. }
+                | Said::Ordered { .. }
+                | Said::CoverAlarm { .. }
                 | Said::Cut { .. } => continue,
             };
             if word > 0 {
@@ -525,6 +528,9 @@ impl Stage {
                     | Said::Release { .. }
                     | Said::LookUp { .. }
                     | Said::Request { .. }
+                    | Said::Contract { .. }
+                    | Said::Ordered { .. }
+                    | Said::CoverAlarm { .. }
                     | Said::Cut { .. } => {}
                 }
                 agree(&format_args!("word {word} to {to} again"), &again, &Some(first))?;

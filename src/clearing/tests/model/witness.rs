@@ -82,6 +82,9 @@ impl Witness {
             | Said::Release { .. }
             | Said::LookUp { .. }
             | Said::Request { .. }
+            | Said::Contract { .. }
+            | Said::Ordered { .. }
+            | Said::CoverAlarm { .. }
             | Said::Cut { .. } => Ok(()),
         }
     }
