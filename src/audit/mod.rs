@@ -11,6 +11,7 @@
 mod admission;
 mod auditor;
 mod books;
+mod books_file;
 mod contract;
 mod days;
 mod detail_file;
@@ -21,10 +22,12 @@ mod json_file;
 mod messages;
 mod notebook;
 mod recomputed;
+mod reconciliation;
 mod residency;
 mod row;
 #[cfg(test)]
 mod script;
+mod sorting;
 mod summary_file;
 #[cfg(test)]
 mod tests;
@@ -35,9 +38,13 @@ mod window_files;
 mod xml_file;
 
 pub use auditor::Auditor;
+pub use books_file::BooksError;
 pub use invariant::{Finding, Invariant};
 pub use notebook::InvariantReport;
 pub use recomputed::{CurrencyTotals, Recomputed, StateCounts, Statement, WindowTotals};
+pub use reconciliation::{
+    Difference, DifferenceKind, Reconciliation, ReconciliationError, ReconciliationOf, Remedy, reconcile, window_of,
+};
 pub use verification::{VerificationPlaces, VerificationProgress, Verified, verify};
 
 use std::path::Path;

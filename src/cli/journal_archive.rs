@@ -51,6 +51,15 @@ impl Place {
 }
 
 impl PlaceArgs {
+    /// As if it had been said so.
+    pub(super) fn of(directory: &Path, archive: Option<&Path>, scratch: Option<&Path>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            archive: archive.map(Path::to_owned),
+            scratch: scratch.map(Path::to_owned),
+        }
+    }
+
     /// Finds the journal; decompresses what is archived to a place of its own, which goes with the answer.
     pub(super) fn find(&self) -> Result<Place, CliError> {
         let live = journal_in(&self.directory);

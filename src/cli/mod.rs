@@ -18,6 +18,8 @@ mod output;
 mod run;
 mod run_report;
 mod settle;
+mod settle_reconcile;
+mod settle_verify;
 mod sim;
 
 use std::io::IsTerminal;

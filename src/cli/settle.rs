@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::report;
+use super::settle_reconcile::{self, ReconcileArgs};
+use super::settle_verify::{self, VerifyArgs};
 use super::{CliError, Verdict};
 use crate::settlement::Proof;
 use crate::settlement::merkle::{self, Digest};
@@ -20,6 +22,8 @@ pub(super) struct SettleArgs {
 #[derive(Subcommand, Debug)]
 enum SettleCommand {
     VerifyProof(VerifyProofArgs),
+    Verify(VerifyArgs),
+    Reconcile(ReconcileArgs),
 }
 
 /// Check that a payment is one of a window's, with nothing but the window's published root; exits 1 where it is not proved
@@ -39,6 +43,8 @@ struct VerifyProofArgs {
 pub(super) fn run(args: &SettleArgs) -> Result<Verdict, CliError> {
     match &args.command {
         SettleCommand::VerifyProof(args) => verify_proof(args),
+        SettleCommand::Verify(args) => settle_verify::run(args),
+        SettleCommand::Reconcile(args) => settle_reconcile::run(args),
     }
 }
 
