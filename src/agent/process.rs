@@ -33,6 +33,18 @@ pub fn raise_soft_limits() -> Vec<String> {
     messages
 }
 
+/// How many files this process may have open (the soft limit); 0 where the kernel does not say.
+#[must_use]
+pub fn open_files_max() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` lives across the call, which reads and writes nothing else.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if result == 0 { limit.rlim_cur } else { 0 }
+}
+
 /// Makes the child end when the thread that starts it ends, so that no switch outlives its demo.
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and touches no memory.

@@ -25,6 +25,7 @@ mod tests;
 mod uring;
 mod uring_setup;
 mod uring_slot;
+mod write_back;
 
 pub use choice::{BackendChoice, OpenError, open};
 pub use in_memory::{ClosedWire, InMemoryDriver, InMemoryWires};
@@ -32,6 +33,7 @@ pub use pool::ReceivePool;
 pub use share::BufferShare;
 pub use stream::{Outbox, Stream, StreamEvents};
 pub use uring_setup::UringError;
+pub use write_back::{await_write_back, start_write_back};
 
 /// Bytes in front of each receive buffer that belong to the reader.
 pub const HEADROOM: usize = 256;

@@ -49,6 +49,18 @@ pub enum SettlementError {
         /// What differs, with both values.
         what: String,
     },
+    /// Files of the same name are there, and say something else.
+    #[error(
+        "{}: files are there already that are not what the journal gives: {names}; they were left as they are. Find out why \
+         they differ (`clearway settle verify`); `--force` replaces them",
+        .directory.display()
+    )]
+    Occupied {
+        /// The window's or the day's directory.
+        directory: PathBuf,
+        /// The files that differ, are missing or are too many.
+        names: String,
+    },
     /// Whoever asked for it has been told to stop.
     #[error("stopped before it was done; it is done again from the beginning")]
     Stopped,

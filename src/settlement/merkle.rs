@@ -13,18 +13,26 @@ pub type Digest = [u8; 32];
 const SUBTREES_MAX: usize = u64::BITS as usize;
 
 /// The hash of a leaf: a canonical row.
-#[inline]
 #[must_use]
 pub fn leaf_hash(row: &[u8]) -> Digest {
-    Sha256::new().chain_update([0]).chain_update(row).finalize().into()
+    hash_of(&[&[0], row].concat())
 }
 
 /// The hash of a node.
 #[inline]
 #[must_use]
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
-    let parts = Sha256::new().chain_update([1]).chain_update(left).chain_update(right);
-    parts.finalize().into()
+    let mut bytes = [1; 65];
+    bytes[1..33].copy_from_slice(left);
+    bytes[33..].copy_from_slice(right);
+    hash_of(&bytes)
+}
+
+/// SHA-256.
+#[inline]
+#[must_use]
+pub fn hash_of(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
 }
 
 /// The root of a window whose payments have this tree.
