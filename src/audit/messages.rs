@@ -7,7 +7,7 @@ use std::path::Path;
 use super::books::Books;
 use super::invariant::{Finding, Invariant};
 use super::notebook::Notebook;
-use super::row::{code_of, currency_code};
+use super::row::{code_of, currency_code, hex, time_text};
 use super::window_books::{Closed, PartySums, participants};
 use super::xml_file::{Element, decimal, read};
 use crate::domain::{ParticipantIndex, Position};
@@ -17,7 +17,10 @@ pub(super) struct MessagesOf<'a> {
     pub(super) books: &'a Books,
     pub(super) window: &'a Closed,
     pub(super) root: &'a str,
+    pub(super) journal_id: [u8; 16],
     pub(super) parties: &'a [PartySums],
+    /// By participant: the hash that its detail file must have.
+    pub(super) details: &'a BTreeMap<u16, String>,
     pub(super) directory: &'a Path,
     pub(super) shown: &'a str,
 }
@@ -72,13 +75,7 @@ impl MessagesOf<'_> {
                 notebook.find(self.finding(Invariant::Files, file, &format!("has no element {message}")));
                 return;
             };
-            if !document.says(self.root) {
-                notebook.find(self.finding(
-                    Invariant::Replay,
-                    file,
-                    &format!("does not state the root {}", self.root),
-                ));
-            }
+            self.particulars(file, document, notebook);
             for amount in document.all_with_attribute("Ccy") {
                 notebook.same(&currency_code(self.window.currency).to_owned(), &amount, || {
                     self.finding(Invariant::Files, file, "the currency of an amount")
@@ -91,6 +88,33 @@ impl MessagesOf<'_> {
             // That it is missing is told where the files are counted.
             Err(None) => {}
             Err(Some(error)) => notebook.find(self.finding(Invariant::Files, file, &error)),
+        }
+    }
+
+    /// What every message says of the window beside what ISO 20022 has a place for.
+    fn particulars(&self, file: &str, document: &Element<'_>, notebook: &mut Notebook) {
+        let Some(told) = document.below("Window").into_iter().next() else {
+            notebook.find(self.finding(Invariant::Replay, file, "does not state the window's root"));
+            return;
+        };
+        let (window, gross) = (
+            self.window,
+            self.parties.iter().map(|party| party.debits_minor).sum::<Position>(),
+        );
+        for (field, right) in [
+            ("Id", window.id.to_string()),
+            ("Currency", currency_code(window.currency).to_owned()),
+            ("Root", self.root.to_owned()),
+            ("Journal", hex(&self.journal_id)),
+            ("CloseEvent", window.event.to_string()),
+            ("OpenedAt", time_text(window.trace.opened)),
+            ("ClosedAt", time_text(window.closed)),
+            ("Committed", window.trace.posted.len().to_string()),
+            ("GrossMinor", gross.to_string()),
+        ] {
+            notebook.same(&right, &told.text(field), || {
+                self.finding(Invariant::Replay, file, &field.to_lowercase())
+            });
         }
     }
 
@@ -212,6 +236,12 @@ impl MessagesOf<'_> {
         let told = format!("{} {}", entry.text("CdtDbtInd"), entry.text("Amt"));
         notebook.same(&ours, &told, || finding(Invariant::Positions, "the net"));
         notebook.checked(Invariant::Positions, "nets in camt.054", 1);
+        let nothing = String::new();
+        let detail = self.details.get(&participant.0).unwrap_or(&nothing);
+        let told = message.below("DetailSha256").first().map(Element::own_text);
+        notebook.same(detail, &told.unwrap_or_default(), || {
+            finding(Invariant::Files, "the hash of the detail file")
+        });
         let account = format!("{code}-{}", currency_code(self.window.currency));
         for (place, right) in [
             ("Ntfctn/Ntry/NtryRef", self.window.id.to_string()),

@@ -71,7 +71,9 @@ pub(super) fn check_window(
         books,
         window,
         root: &root,
+        journal_id,
         parties: &parties,
+        details: &details,
         directory,
         shown: &shown,
     };

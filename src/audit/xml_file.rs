@@ -52,10 +52,9 @@ impl<'a> Element<'a> {
         values.map(str::to_owned).collect()
     }
 
-    /// True when some text has this in it.
-    pub(super) fn says(&self, text: &str) -> bool {
-        let mut texts = self.0.descendants().filter_map(|node| node.text());
-        texts.any(|found| found.contains(text))
+    /// Its own text.
+    pub(super) fn own_text(&self) -> String {
+        self.0.text().unwrap_or_default().trim().to_owned()
     }
 }
 
