@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::bench_journal::JournalArgs;
+use super::bench_settlement::SettlementArgs;
 use super::demo::DataPlace;
 use super::output::report;
 use super::run_report::{Progress, run_report};
@@ -38,6 +39,7 @@ enum What {
     Paced(PacedArgs),
     Limits(LimitsArgs),
     Journal(JournalArgs),
+    Settlement(SettlementArgs),
     Idle(IdleArgs),
     Restart(RestartArgs),
 }
@@ -209,6 +211,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Verdict, CliError> {
         What::Paced(paced) => run_bench(Offer::Paced { rate: paced.rate }, &paced.shared),
         What::Limits(limits) => run_limits(limits),
         What::Journal(journal) => super::bench_journal::run(journal),
+        What::Settlement(settlement) => super::bench_settlement::run(settlement),
         What::Idle(idle) => run_idle(&idle.shared),
         What::Restart(restart) => run_restart(restart),
     }

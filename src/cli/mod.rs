@@ -6,6 +6,7 @@
 mod admin;
 mod bench;
 mod bench_journal;
+mod bench_settlement;
 mod demo;
 mod directory;
 mod doctor;

@@ -14,4 +14,5 @@ pub mod relay_load;
 pub mod report;
 pub mod restart;
 pub mod run;
+pub mod settlement_run;
 pub mod switch_child;

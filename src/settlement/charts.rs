@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::page::{code_of, count, money, put, share, text};
+use super::page::{code_of, count, money, put, share_of, text};
 use super::{PartyStatement, WindowStatement};
 use crate::domain::{Position, UtcNanos};
 
@@ -32,8 +32,8 @@ pub(super) fn nets(page: &mut String, statement: &WindowStatement) {
     let largest = |side: &[&PartyStatement]| side.first().map_or(0, |p| p.net_minor().abs());
     let scale = largest(&pay).max(largest(&are_paid));
     page.push_str("<div class=\"wings\">\n");
-    wing(page, statement, "pays", "Must pay", &pay, scale);
-    wing(page, statement, "paid", "Are paid", &are_paid, scale);
+    wing(page, statement, "pays", "To pay", &pay, scale);
+    wing(page, statement, "paid", "To be paid", &are_paid, scale);
     page.push_str("</div>\n</section>\n");
 }
 
@@ -51,7 +51,8 @@ fn wing(
     put(
         page,
         format_args!(
-            "<div class=\"wing {class}\">\n<h3>{words} <span>{} {}</span></h3>\n<ol>\n",
+            "<div class=\"wing {class}\">\n<h3>{words} <span>{} · {} {}</span></h3>\n<ol>\n",
+            count(side.len() as u64),
             currency.alphabetic(),
             money(all, currency)
         ),
@@ -76,7 +77,7 @@ fn wing(
             format_args!(
                 "<li class=\"rest\"><span>{} more, {} of all</span><b>{}</b></li>\n",
                 count(rest.len() as u64),
-                share(u64::try_from(rest_minor * 10_000 / all).ok()),
+                share_of(rest_minor, all),
                 money(rest_minor, currency)
             ),
         );
@@ -97,7 +98,6 @@ pub(super) fn flows(page: &mut String, statement: &WindowStatement) {
         ),
     );
     for flow in &statement.flows {
-        let of_gross = (flow.amount_minor * 10_000).checked_div(statement.gross_minor);
         put(
             page,
             format_args!(
@@ -107,7 +107,7 @@ pub(super) fn flows(page: &mut String, statement: &WindowStatement) {
                 code_of(statement, flow.creditor),
                 count(flow.payments),
                 money(flow.amount_minor, statement.currency),
-                share(of_gross.and_then(|bp| u64::try_from(bp).ok())),
+                share_of(flow.amount_minor, statement.gross_minor),
                 percent(flow.amount_minor, largest.amount_minor)
             ),
         );

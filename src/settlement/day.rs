@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::camt053;
 use super::error::SettlementError;
+use super::files::{Existing, Publication, SettlementDirectory};
 use super::spool_reader::Movements;
 use super::statement::{CoverEntry, DayStatement, PartyDay};
 use crate::domain::{BusinessDate, Currency, ParticipantIndex, Position, Role, SECOND, SchemeCode, UtcNanos};
@@ -78,6 +80,25 @@ pub fn day_statements(
         day = complete.then(|| next_day(open));
     }
     Ok(())
+}
+
+/// Writes a day's files and gives their directory its name.
+///
+/// # Errors
+/// The system refuses something; or, with [`Existing::Keep`], other files are there.
+pub fn write_day(
+    statement: &DayStatement,
+    directory: &SettlementDirectory,
+    existing: Existing,
+) -> Result<Publication, SettlementError> {
+    let mut draft = directory.begin(directory.day(statement.date, statement.currency))?;
+    for party in &statement.parties {
+        draft.write(
+            &format!("camt.053/{}.xml", party.code),
+            &camt053::to_xml(statement, party),
+        )?;
+    }
+    draft.publish(existing)
 }
 
 fn next_day(date: BusinessDate) -> BusinessDate {

@@ -1,14 +1,22 @@
 //! A window's payments made up from a seed, for benches and tests: the same every time, spread over participants by Zipf's
 //! law, some of them not committed.
 
+use std::path::Path;
+
 use bytemuck::Zeroable;
 
+use super::append::AppendFile;
+use super::error::SettlementError;
 use super::facts::{FinalPayment, Party, WindowFacts};
+use super::layout::{FinalRecord, SpoolHeader, SpoolKind};
 use super::row::{Side, sides};
+use super::spool::{SpoolOptions, write_facts_file};
+use super::spool_reader::Spool;
 use crate::domain::{
     BusinessDate, Code, Currency, Kind, MILLISECOND, ParticipantIndex, PaymentId, PaymentState, Role, SECOND, Scene,
     SchemeCode, UtcNanos, WindowId,
 };
+use crate::register::FileDoor;
 use crate::wire::RegisterEntry;
 
 /// 2026-11-23T08:00:00Z, 16:00 in Shanghai.
@@ -91,6 +99,31 @@ impl MadeUpWindow {
         let banks = Zipf::new(this.banks);
         let mut draw = Draw(this.seed);
         (0..this.payments).map(move |number| this.payment(number, &institutions, &banks, &mut draw))
+    }
+
+    /// Writes it as the spool has it, into `directory`.
+    ///
+    /// # Errors
+    /// The system refuses something.
+    pub fn spool(&self, directory: &Path) -> Result<Spool, SettlementError> {
+        let facts = self.facts();
+        let options = SpoolOptions {
+            directory: directory.to_owned(),
+            journal_id: facts.journal_id,
+            door: FileDoor::OPEN,
+        };
+        let spool = Spool::new(directory, facts.journal_id);
+        let mut header = SpoolHeader::new(SpoolKind::Finals, facts.journal_id, facts.scheme);
+        (header.window, header.currency) = (facts.window, facts.currency.0);
+        let mut file = AppendFile::begin(spool.finals_path(facts.window), &header.sealed(), &options.door);
+        for payment in self.payments() {
+            if file.push(|number, crc| FinalRecord::new(payment.event, &payment.entry, number, crc)) {
+                file.write_out()?;
+            }
+        }
+        file.sync()?;
+        write_facts_file(&spool.facts_path(facts.window), &facts, 0, &options)?;
+        Ok(spool)
     }
 
     fn payment(&self, number: u64, institutions: &Zipf, banks: &Zipf, draw: &mut Draw) -> FinalPayment {

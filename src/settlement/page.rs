@@ -68,8 +68,9 @@ fn totals(page: &mut String, statement: &WindowStatement) {
     let average = match statement.committed {
         0 => "no payment".to_owned(),
         n => format!(
-            "{} a payment",
-            in_words(statement.gross_minor / Position::from(n), currency)
+            "{} {} a payment on average",
+            currency.alphabetic(),
+            money(statement.gross_minor / Position::from(n), currency)
         ),
     };
     page.push_str("<section class=\"totals\">\n");
@@ -96,7 +97,7 @@ fn totals(page: &mut String, statement: &WindowStatement) {
         "Net to be paid",
         &in_words(net, currency),
         &format!(
-            "by {} participants to {}; {} are even",
+            "to pay {} · to be paid {} · even {}",
             count(pay.len() as u64),
             count(are_paid.len() as u64),
             count((statement.parties.len() - pay.len() - are_paid.len()) as u64)
@@ -130,9 +131,12 @@ fn netting_bp(gross_minor: Position, net_minor: Position) -> Option<u64> {
 
 fn success(page: &mut String, statement: &WindowStatement) {
     let tallies = &statement.tallies;
+    if tallies.all.all() == 0 {
+        return;
+    }
     let head = "<thead><tr><th>%</th><th class=\"wide\">Success</th><th></th><th>Committed</th><th>Declined</th>\
                 <th>Expired</th><th>Rejected</th><th>Amount</th></tr></thead>\n";
-    page.push_str("<section>\n<h2>How payments ended</h2>\n<p class=\"quiet\">All that became final while the window was open.</p>\n");
+    page.push_str("<section>\n<h2>How payments ended</h2>\n<p class=\"quiet\">All that became final while the window was open.</p>\n<p class=\"legend\"><span><i class=\"committed\"></i>committed</span><span><i class=\"declined\"></i>declined</span><span><i class=\"expired\"></i>expired</span><span><i class=\"rejected\"></i>rejected</span></p>\n");
     page.push_str("<div class=\"scroll\"><table class=\"success\">\n");
     page.push_str(&head.replace('%', "Kind"));
     page.push_str("<tbody>\n");
@@ -179,6 +183,9 @@ fn success_row(page: &mut String, name: &str, tally: &Tally, currency: Currency)
 fn codes(page: &mut String, statement: &WindowStatement) {
     let mut codes: Vec<_> = statement.tallies.by_code.iter().map(|(&code, &n)| (code, n)).collect();
     codes.sort_by_key(|&(code, n)| (std::cmp::Reverse(n), code));
+    if codes.is_empty() {
+        return;
+    }
     let all: u64 = codes.iter().map(|&(_, n)| n).sum();
     let failed_max = codes
         .iter()
@@ -187,7 +194,7 @@ fn codes(page: &mut String, statement: &WindowStatement) {
         .max()
         .unwrap_or(0);
     page.push_str(
-        "<section>\n<h2>Result codes</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Code</th><th class=\"words\">Meaning</th>\
+        "<section>\n<h2>Result codes</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"words\">Code</th><th class=\"words\">Meaning</th>\
          <th class=\"words\">ISO 20022</th><th>Payments</th><th>Share</th><th class=\"wide\"></th></tr></thead>\n<tbody>\n",
     );
     for (number, n) in codes {
@@ -201,12 +208,12 @@ fn codes(page: &mut String, statement: &WindowStatement) {
         put(
             page,
             format_args!(
-                "<tr><th>{number:02}</th><td class=\"words\">{}</td><td class=\"words\">{}</td><td>{}</td><td>{}</td>\
+                "<tr><th class=\"words\">{number:02}</th><td class=\"words\">{}</td><td class=\"words\">{}</td><td>{}</td><td>{}</td>\
                  <td class=\"wide\"><span class=\"bar\"><i class=\"declined\" style=\"width:{bar}\"></i></span></td></tr>\n",
                 code.map_or("", Code::meaning),
                 code.and_then(Code::iso20022).unwrap_or("–"),
                 count(n),
-                share(n.saturating_mul(10_000).checked_div(all)),
+                share_of(n, all),
             ),
         );
     }
@@ -218,7 +225,7 @@ fn participants(page: &mut String, statement: &WindowStatement) {
     put(
         page,
         format_args!(
-            "<section>\n<h2>Participants</h2>\n<p class=\"quiet\">All {} there were at the close, in the order of their numbers; amounts in {}.</p>\n\
+            "<section>\n<h2>Participants</h2>\n<p class=\"quiet\">All {} there were at the close, in the order of their numbers; amounts in {}. A payment counts with both of its participants.</p>\n\
              <div class=\"scroll\"><table class=\"participants\">\n<thead><tr><th>No.</th><th class=\"words\">Code</th><th class=\"words\">Role</th>\
              <th>Payments</th><th>Owes</th><th>Debits</th><th>Is owed</th><th>Credits</th><th>Net</th><th class=\"words\">Files</th></tr></thead>\n<tbody>\n",
             count(statement.parties.len() as u64),
@@ -265,7 +272,7 @@ fn participants(page: &mut String, statement: &WindowStatement) {
 fn net_cell(net_minor: Position, currency: Currency) -> String {
     let (class, word) = match net_minor.signum() {
         1 => ("pays", "pays "),
-        -1 => ("paid", "is paid "),
+        -1 => ("paid", "gets "),
         _ => ("even", ""),
     };
     let amount = money(net_minor.abs(), currency);
@@ -278,8 +285,8 @@ fn files_cell(party: &PartyStatement) -> String {
     }
     let code = text(party.code);
     format!(
-        "<td class=\"words\"><a href=\"camt.054/{code}.xml\">camt.054</a> <a href=\"detail/{code}.csv\">detail</a> \
-         <a href=\"detail/{code}.json\">hash</a></td>"
+        "<td class=\"words\"><a href=\"camt.054/{code}.xml\">camt</a> <a href=\"detail/{code}.csv\">csv</a> \
+         <a href=\"detail/{code}.json\">json</a></td>"
     )
 }
 
@@ -380,6 +387,16 @@ fn grouped(n: u128) -> String {
 /// Basis points as a percentage.
 pub(super) fn share(bp: Option<u64>) -> String {
     bp.map_or_else(|| "–".to_owned(), |bp| format!("{}.{:02} %", bp / 100, bp % 100))
+}
+
+/// A part of a whole as a percentage, rounded down; what is there is never told as nothing.
+pub(super) fn share_of(part: impl Into<Position>, whole: impl Into<Position>) -> String {
+    let (part, whole) = (part.into(), whole.into());
+    let bp = (part * 10_000).checked_div(whole);
+    match bp {
+        Some(0) if part > 0 => "&lt; 0.01 %".to_owned(),
+        _ => share(bp.and_then(|bp| u64::try_from(bp).ok())),
+    }
 }
 
 /// A time as people in the scheme read it.

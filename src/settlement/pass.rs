@@ -13,7 +13,7 @@ use super::flows::Flows;
 use super::merkle::{MerkleTree, hash_of, root_hash};
 use super::row::{RowWriter, Side, sides};
 use super::statement::{PartyStatement, Tallies, Tally, WindowStatement};
-use super::{camt054, pacs009, pacs029, summary};
+use super::{camt054, pacs009, pacs029, page, summary};
 use crate::domain::{PaymentState, Position, SECOND, WindowId};
 
 /// Minutes that are counted one by one: a day of them.
@@ -94,6 +94,7 @@ fn write_statement(facts: &WindowFacts, statement: &WindowStatement, draft: &mut
         }
     }
     draft.write("summary.json", &summary::to_json(statement))?;
+    draft.write("index.html", &page::to_html(statement))?;
     draft.write("pacs.029.xml", &pacs029::to_xml(statement))?;
     // Where no participant owes another there is nothing to transfer.
     if let Some(transfers) = pacs009::to_xml(statement) {

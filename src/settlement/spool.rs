@@ -487,7 +487,7 @@ fn write_facts(closing: &mut Closing, options: &SpoolOptions) -> Result<(), Sett
     write_facts_file(&path, facts, closing.slot.before, options)
 }
 
-fn write_facts_file(
+pub(super) fn write_facts_file(
     path: &Path,
     facts: &WindowFacts,
     before: u64,

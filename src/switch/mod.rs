@@ -10,7 +10,7 @@ mod syncer_agent;
 pub use assembly::{RunningSwitch, start};
 pub use clearing_agent::FinalLedger;
 pub use recall::StartFigures;
-pub use replay::{ReplayedLedger, check_rules, replay};
+pub use replay::{ReplayedLedger, check_rules, replay, replay_each};
 pub use stages::{OpenDriver, Stages, StartOptions, Threads, journal_directory};
 
 use std::path::PathBuf;

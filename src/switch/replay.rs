@@ -1,5 +1,6 @@
 //! Replay: the engine fed from the journal's files.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -45,15 +46,35 @@ const LOOK_AHEAD_EVENTS: usize = 8;
 /// Batches that the reading thread may be ahead.
 const BATCHES_AHEAD: usize = 6;
 
-/// Replays into `engine`, which has seen every event before `start` and none after. Another thread reads and checks ahead, so that the engine meets neither
-/// the disk nor a CRC.
+/// Replays into `engine`, which has seen every event before `start` and none after.
 pub(super) fn replay_engine(
-    mut engine: Engine,
+    engine: Engine,
     directory: &Path,
     start: &JournalStart,
     until: Option<u64>,
     mut progress: impl FnMut(u64),
 ) -> Result<Engine, JournalError> {
+    replay_each(engine, directory, start, until, |engine, event| {
+        engine.apply(event, &mut ());
+        if event.number % 1_000_000 == 0 {
+            progress(event.number);
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Replays into `engine`, which has seen every event before `start` and none after; `each` applies an event to it and says
+/// whether to go on. Another thread reads and checks ahead, so that the engine meets neither the disk nor a CRC.
+///
+/// # Errors
+/// A journal that can't be read, or is damaged; or what `each` says.
+pub fn replay_each<E: From<JournalError>>(
+    mut engine: Engine,
+    directory: &Path,
+    start: &JournalStart,
+    until: Option<u64>,
+    mut each: impl FnMut(&mut Engine, &Event<'_>) -> Result<ControlFlow<()>, E>,
+) -> Result<Engine, E> {
     let journal = JournalFiles::open(directory)?;
     let files = &journal;
     let (full, batches) = sync_channel::<RecordBatch>(BATCHES_AHEAD);
@@ -65,27 +86,34 @@ pub(super) fn replay_engine(
         let reading = match reading {
             Ok(reading) => reading,
             Err(source) => {
-                return Err(JournalError::System {
+                return Err(E::from(JournalError::System {
                     file: directory.to_owned(),
                     action: "start a thread to read it",
                     source,
-                });
+                }));
             }
         };
         for batch in batches {
-            apply(&mut engine, &batch, &mut progress);
+            if apply(&mut engine, &batch, &mut each)?.is_break() {
+                break;
+            }
             // The reader may be done already.
             let _ = spent.send(batch);
         }
         match reading.join() {
-            Ok(read) => read,
+            Ok(read) => read.map_err(E::from),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })?;
     Ok(engine)
 }
 
-fn apply(engine: &mut Engine, batch: &RecordBatch, progress: &mut impl FnMut(u64)) {
+#[inline]
+fn apply<E>(
+    engine: &mut Engine,
+    batch: &RecordBatch,
+    each: &mut impl FnMut(&mut Engine, &Event<'_>) -> Result<ControlFlow<()>, E>,
+) -> Result<ControlFlow<()>, E> {
     for (at, record) in batch.iter().enumerate() {
         if let Some(further) = batch.get(at + 2 * LOOK_AHEAD_EVENTS) {
             // The other core has written it last.
@@ -95,11 +123,11 @@ fn apply(engine: &mut Engine, batch: &RecordBatch, progress: &mut impl FnMut(u64
         if let Some(ahead) = batch.get(at + LOOK_AHEAD_EVENTS) {
             engine.prefetch(&event_of(&ahead));
         }
-        engine.apply(&event_of(&record), &mut ());
-        if record.number % 1_000_000 == 0 {
-            progress(record.number);
+        if each(engine, &event_of(&record))?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
     }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The event that stands in a record.

@@ -289,10 +289,7 @@ fn the_page_is_well_formed_needs_nothing_from_outside_and_has_every_net() {
                 let amount = whole(&cells[8]);
                 let digits: String = amount.chars().filter(char::is_ascii_digit).collect();
                 let size: Position = digits.parse().expect("an amount");
-                (
-                    whole(&cells[1]),
-                    if amount.starts_with("is paid") { -size } else { size },
-                )
+                (whole(&cells[1]), if amount.starts_with("gets") { -size } else { size })
             })
             .collect();
         let expected = statement

@@ -153,6 +153,15 @@ fn tallies(statement: &mut WindowStatement, draw: &mut Draw) {
         (5, part(40, 40)),
         (6, part(20, 60)),
     ]);
+    for kind in [4, 5] {
+        // Mandates move nothing.
+        statement
+            .tallies
+            .by_kind
+            .get_mut(&kind)
+            .expect("its tally")
+            .committed_minor = 0;
+    }
     for tally in statement.tallies.by_kind.values() {
         statement.tallies.all.declined += tally.declined;
         statement.tallies.all.expired += tally.expired;
