@@ -219,7 +219,7 @@ impl MessagesOf<'_> {
         let total: Position = self.parties.iter().map(|party| party.net().abs()).sum();
         for place in ["GrpHdr/CtrlSum", "GrpHdr/TtlIntrBkSttlmAmt"] {
             notebook.same(&self.amount(total), &message.text(place), || {
-                finding(Invariant::Files, &format!("{place}"))
+                finding(Invariant::Files, place)
             });
         }
     }

@@ -270,17 +270,10 @@ fn write_files(data: &Path) {
     let directory = SettlementDirectory::new(settlement, FileDoor::OPEN);
     for window in spool.windows().unwrap() {
         let facts = spool.facts(window).unwrap();
-        let mut draft = directory.begin(directory.window(window)).unwrap();
-        let (statement, _) = write_window(&facts, spool.finals(&facts).unwrap(), &mut draft).unwrap();
-        draft.write("index.html", &page::to_html(&statement)).unwrap();
-        draft.publish(Existing::Keep).unwrap();
+        publish_window(&facts, spool.finals(&facts).unwrap(), &directory, Existing::Keep).unwrap();
     }
     day::day_statements(spool.movements().unwrap(), last, |day| {
-        let mut draft = directory.begin(directory.day(day.date, day.currency))?;
-        for party in &day.parties {
-            draft.write(&format!("camt.053/{}.xml", party.code), &camt053::to_xml(&day, party))?;
-        }
-        draft.publish(Existing::Keep).map(|_| ())
+        day::write_day(&day, &directory, Existing::Keep).map(|_| ())
     })
     .unwrap();
 }
