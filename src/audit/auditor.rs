@@ -9,6 +9,7 @@ use super::admission::{ASKS, original_of, refusal};
 use super::books::{Books, NO_WINDOW, Participant, Payment, Reversal};
 use super::invariant::{Finding, Invariant};
 use super::invariants;
+use super::orders::Proposals;
 use super::recomputed::Recomputed;
 use super::residency::{Residency, Waiting};
 use crate::domain::{
@@ -16,7 +17,7 @@ use crate::domain::{
     WindowState,
 };
 use crate::wire::{
-    DaySealedEvent, FindingEvent, NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent,
+    DaySealedEvent, FindingEvent, NotSentEvent, OrderEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent,
     ReplyOutcome, RequestEvent, WindowAction, WindowEvent, content_digest,
 };
 
@@ -31,6 +32,11 @@ type Due = Reverse<(UtcNanos, PaymentId, u32)>;
 pub struct Auditor {
     pub(super) books: Books,
     pub(super) residency: Residency,
+    pub(super) proposals: Proposals,
+    /// Orders by their outcome's number.
+    pub(super) orders: BTreeMap<u8, u64>,
+    /// Participants that joined after Genesis.
+    pub(super) joined: usize,
     deadlines: BinaryHeap<Due>,
     last_time: UtcNanos,
     last_number: u64,
@@ -109,7 +115,12 @@ impl Auditor {
                     self.day_sealed(time, &event);
                 }
             }
-            RecordKind::Tick | RecordKind::Order | RecordKind::Group | RecordKind::Pad => {}
+            RecordKind::Order => {
+                if let Some(event) = self.read::<OrderEvent>(number, payload) {
+                    self.order(number, time, &event);
+                }
+            }
+            RecordKind::Tick | RecordKind::Group | RecordKind::Pad => {}
         }
     }
 
@@ -125,7 +136,7 @@ impl Auditor {
         match self.books.scheme {
             None => self.find("the journal has no Genesis event".to_owned()),
             Some(scheme) => {
-                let found = self.books.participants.iter().flatten().count();
+                let found = self.books.participants.iter().flatten().count() - self.joined;
                 if found != scheme.participant_count as usize {
                     self.find(format!(
                         "Genesis announces {} participants, the journal holds {found}",
@@ -148,6 +159,7 @@ impl Auditor {
         recomputed.late_replies = self.late_replies;
         recomputed.refused_replies = self.refused_replies;
         recomputed.conflicts = self.conflicts;
+        recomputed.orders = self.orders;
         recomputed.findings = self.findings.iter().map(ToString::to_string).collect();
         (recomputed, self.findings)
     }
@@ -215,17 +227,11 @@ impl Auditor {
                 ));
             }
         }
-        if self.books.participants.len() <= index {
-            self.books.participants.resize(index + 1, None);
-            for window in &mut self.books.windows {
-                window.nets.resize(index + 1, 0);
-            }
-        }
-        if self.books.participants[index].is_some() {
+        if self.books.participant_ref(terms.index).is_some() {
             self.find(format!("event {number}: participant {index} a second time"));
             return;
         }
-        self.books.participants[index] = Some(Participant::new(terms));
+        self.books.join(Participant::new(terms));
     }
 
     fn request(&mut self, number: u64, time: UtcNanos, body: &PaymentBody, digest: u64) {

@@ -18,6 +18,31 @@ pub(super) struct Account {
     pub(super) cap: Position,
     pub(super) position: Position,
     pub(super) reserved: Position,
+    /// Cover it was opened with.
+    pub(super) opening: Position,
+    /// Cover that was brought in since.
+    pub(super) top_ups: Position,
+    /// Cover that was taken out since.
+    pub(super) withdrawals: Position,
+    /// The cap as it would be had nothing been settled.
+    pub(super) cap_at_opening: Position,
+}
+
+impl Account {
+    /// An account of nothing.
+    pub(super) fn empty(currency: Currency) -> Self {
+        Self {
+            currency,
+            cover: 0,
+            cap: 0,
+            position: 0,
+            reserved: 0,
+            opening: 0,
+            top_ups: 0,
+            withdrawals: 0,
+            cap_at_opening: 0,
+        }
+    }
 }
 
 /// A participant and its accounts.
@@ -34,11 +59,11 @@ impl Participant {
             .iter()
             .filter(|account| account.currency != 0)
             .map(|account| Account {
-                currency: Currency(account.currency),
-                cover: Position::from(account.cover_minor),
-                cap: Position::from(account.cap_minor),
-                position: 0,
-                reserved: 0,
+                cover: account.cover_minor.into(),
+                opening: account.cover_minor.into(),
+                cap: account.cap_minor.into(),
+                cap_at_opening: account.cap_minor.into(),
+                ..Account::empty(Currency(account.currency))
             })
             .collect();
         Self { terms, accounts }
@@ -155,6 +180,18 @@ impl Books {
 
     pub(super) fn participant_ref(&self, index: ParticipantIndex) -> Option<&Participant> {
         self.participants.get(index.index())?.as_ref()
+    }
+
+    /// Writes down a participant; each window there is has a net for it.
+    pub(super) fn join(&mut self, participant: Participant) {
+        let index = participant.terms.index.index();
+        if self.participants.len() <= index {
+            self.participants.resize(index + 1, None);
+            for window in &mut self.windows {
+                window.nets.resize(index + 1, 0);
+            }
+        }
+        self.participants[index] = Some(participant);
     }
 
     /// Where the payment stands in [`Books::payments`].

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::books::{Account, Books, NO_WINDOW, Payment, Reversal, Window};
 use super::invariant::{Finding, Invariant};
+use super::orders::settled;
 use super::recomputed::{CurrencyTotals, Recomputed, StateCounts, WindowTotals};
 use crate::domain::{Code, Currency, Kind, PaymentState, Position, WindowState};
 
@@ -140,7 +141,7 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<Finding
                     account.currency, account.reserved
                 )));
             }
-            check_settlement(books, index, account, findings);
+            check_cover(books, index, account, findings);
         }
     }
 }
@@ -193,27 +194,23 @@ fn may_be_reversed(payment: &Payment) -> bool {
         }
 }
 
-/// Settlement never changes headroom: opening cover and cap less the settled nets are what is left of them.
-fn check_settlement(books: &Books, index: usize, account: &Account, findings: &mut Vec<Finding>) {
-    let Some(terms) = books.participants[index]
-        .as_ref()
-        .and_then(|participant| participant.terms.account(account.currency))
-    else {
-        return;
-    };
-    let settled: Position = books
-        .windows
-        .iter()
-        .filter(|window| window.currency == account.currency && window.state == WindowState::Settled)
-        .map(|window| window.nets[index])
-        .sum();
-    let cover = Position::from(terms.cover_minor) - settled;
-    let cap = Position::from(terms.cap_minor) - settled;
-    if (account.cover, account.cap) != (cover, cap) {
+/// Opening + top-ups − withdrawals ± net = closing; and settlement never changes headroom: the cap falls as the cover does.
+fn check_cover(books: &Books, index: usize, account: &Account, findings: &mut Vec<Finding>) {
+    let settled = settled(books, index, account.currency);
+    let (opening, top_ups, withdrawals) = (account.opening, account.top_ups, account.withdrawals);
+    let cover = opening + top_ups - withdrawals - settled;
+    let cap = account.cap_at_opening - settled;
+    if account.cover != cover {
         findings.push(Invariant::Positions.broken(format!(
-            "participant {index}, currency {}: cover {} and cap {}, but the opening ones less the settled nets are {cover} and \
-             {cap}",
-            account.currency, account.cover, account.cap
+            "participant {index}, currency {}: cover {}, but opening {opening}, top-ups {top_ups}, withdrawals {withdrawals} and \
+             settled nets {settled} give {cover}",
+            account.currency, account.cover
+        )));
+    }
+    if account.cap != cap {
+        findings.push(Invariant::Positions.broken(format!(
+            "participant {index}, currency {}: cap {}, but what was agreed less the settled nets is {cap}",
+            account.currency, account.cap
         )));
     }
 }
@@ -420,8 +417,18 @@ mod tests {
 
     #[test]
     fn cover_or_cap_that_settlement_left_wrong_is_found() {
-        planted(|b| account(b).cover += 1, "cover 1901 and cap 900");
-        planted(|b| account(b).cap += 1, "cover 1900 and cap 901");
+        planted(|b| account(b).cover += 1, "cover 1901, but opening 2000");
+        planted(|b| account(b).cap += 1, "cap 901, but what was agreed");
+    }
+
+    #[test]
+    fn cover_that_is_not_opening_and_top_ups_less_withdrawals_and_settled_nets_is_found() {
+        planted(|b| account(b).top_ups += 7, "cover 1900, but opening 2000, top-ups 7");
+        planted(
+            |b| account(b).withdrawals += 7,
+            "withdrawals 7 and settled nets 100 give 1893",
+        );
+        planted(|b| account(b).opening -= 1, "give 1899");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod invariants;
 mod json_file;
 mod messages;
 mod notebook;
+mod orders;
 mod recomputed;
 mod reconciliation;
 mod residency;

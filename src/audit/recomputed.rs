@@ -70,6 +70,8 @@ pub struct Recomputed {
     pub refused_replies: u64,
     /// Late words that contradict the final state: committed and no, declined and yes.
     pub conflicts: u64,
+    /// Operators' orders by their outcome's number.
+    pub orders: BTreeMap<u8, u64>,
     /// Payments with such a word: committed and then no, declined and then yes.
     pub contradicted: [u64; 2],
     /// Reversals raised and not acknowledged since.

@@ -6,8 +6,8 @@ use crate::domain::{
     SchemeCode, SchemeTerms, UtcNanos, WindowId,
 };
 use crate::wire::{
-    NotSentEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, WindowAction,
-    WindowEvent,
+    NotSentEvent, OrderEvent, PaymentBody, RecordKind, Regarding, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent,
+    WindowAction, WindowEvent,
 };
 use bytemuck::{Zeroable, bytes_of};
 
@@ -189,6 +189,11 @@ impl Script {
 
     pub(super) fn not_sent(&mut self, to: &PaymentBody, code: Code) {
         self.event(RecordKind::NotSent, bytes_of(&NotSentEvent::new(to.id, code)));
+    }
+
+    /// An operator's order.
+    pub(super) fn order(&mut self, order: &OrderEvent) {
+        self.event(RecordKind::Order, bytes_of(order));
     }
 
     /// The sums so far, findings and all.

@@ -1,6 +1,7 @@
 //! The rules, one claim each, on hand-built events.
 
 mod kinds;
+mod orders;
 
 use super::script::{BANK, CAP, INSTITUTION, NOON, OTHER_BANK, Script, TODAY};
 use super::{AuditError, Auditor, Statement, recompute};

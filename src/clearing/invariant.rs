@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::engine::Engine;
 use super::saved::{halves, whole};
-use crate::domain::{Currency, ParticipantIndex, PaymentId, Position, WindowId, WindowState};
+use crate::domain::{Currency, ParticipantIndex, PaymentId, Position, WindowId};
 
 /// An invariant that does not hold: intake stops, inquiries are still answered.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -174,20 +174,13 @@ impl Engine {
         self.check_reservations();
     }
 
-    /// Invariant 2: each position is the sum of its windows, each cover what came in less what went out.
+    /// Invariant 2: each position is the sum of its unsettled windows, each cover what came in less what went out. The
+    /// window that opens in this event has nothing in it yet.
     fn check_positions(&mut self, currency_slot: usize) {
-        let mut sums = vec![0; self.participants.len()];
-        let windows = self.windows.iter().filter(|window| {
-            usize::from(window.currency_slot) == currency_slot && window.state != WindowState::Settled
-        });
-        for window in windows {
-            for (sum, net) in sums.iter_mut().zip(&window.nets) {
-                *sum += net;
-            }
-        }
         let currency = Currency(self.scheme.currencies[currency_slot]);
-        let first = self.participants.iter().zip(sums).find_map(|(participant, windows)| {
+        let first = self.participants.iter().enumerate().find_map(|(index, participant)| {
             let account = &participant.accounts[currency_slot];
+            let windows = self.windows.unsettled(currency_slot, index);
             let book = participant.books[currency_slot].closing();
             let participant = participant.terms.index;
             if account.position != windows {
@@ -215,7 +208,7 @@ impl Engine {
         let figures = &self.figures;
         let (accepted, open, committed) = (figures.accepted, figures.open(), figures.committed);
         let ended = committed + figures.declined + figures.expired;
-        let windows = self.windows.iter().map(|window| window.committed).sum();
+        let windows = self.windows.committed();
         if windows != committed {
             self.note_breach(Breach::Windows { committed, windows });
         }

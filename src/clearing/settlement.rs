@@ -91,6 +91,11 @@ impl Engine {
                 });
             }
         }
+        let nets = std::mem::take(&mut window.nets);
+        self.windows.no_more_unsettled(currency_slot, &nets);
+        if let Some(window) = self.windows.find_mut(id) {
+            window.nets = nets;
+        }
         #[cfg(test)]
         self.spoil_settlement(id);
         // Headroom is the same, but not the share of the cap that is used.

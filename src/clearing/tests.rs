@@ -1,9 +1,11 @@
 //! The rules, one claim each, on hand-built events.
 
 mod admission;
+mod alarms;
 mod exceptions;
 mod ladder;
 mod model;
+mod orders;
 mod pushes;
 mod refunds;
 mod replies;

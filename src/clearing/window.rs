@@ -29,6 +29,10 @@ pub(super) struct Windows {
     windows: Vec<Window>,
     /// Per currency slot.
     open: [Option<usize>; 4],
+    /// Per currency slot: Σ of the nets of windows that are closed and not settled, by participant. Derived.
+    unsettled: [Vec<Position>; 4],
+    /// Payments committed in windows that are not open any more. Derived.
+    closed_committed: u64,
     date: BusinessDate,
     opened_on_date: u32,
 }
@@ -36,18 +40,27 @@ pub(super) struct Windows {
 impl Windows {
     /// The windows as a snapshot has them.
     pub(super) fn restored(windows: Vec<Window>, date: BusinessDate, opened_on_date: u32) -> Self {
-        let mut open = [None; 4];
-        for (number, window) in windows.iter().enumerate() {
-            if window.state == WindowState::Open {
-                open[usize::from(window.currency_slot)] = Some(number);
-            }
-        }
-        Self {
-            windows,
-            open,
+        let mut restored = Self {
             date,
             opened_on_date,
+            ..Self::default()
+        };
+        for (number, window) in windows.iter().enumerate() {
+            let slot = usize::from(window.currency_slot);
+            match window.state {
+                WindowState::Open => {
+                    restored.open[slot] = Some(number);
+                    continue;
+                }
+                WindowState::Settled => {}
+                WindowState::Closed | WindowState::Settling | WindowState::Aborted => {
+                    add(&mut restored.unsettled[slot], &window.nets);
+                }
+            }
+            restored.closed_committed = restored.closed_committed.wrapping_add(window.committed);
         }
+        restored.windows = windows;
+        restored
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Window> {
@@ -75,6 +88,24 @@ impl Windows {
     /// False when the business date has no window number of four digits left.
     pub(super) fn has_number(&self, time: UtcNanos) -> bool {
         time.business_date() != self.date || self.opened_on_date < NUMBER_MAX
+    }
+
+    /// What a participant's windows of a currency come to that are closed and not settled.
+    pub(super) fn unsettled(&self, currency_slot: usize, participant: usize) -> Position {
+        self.unsettled[currency_slot].get(participant).copied().unwrap_or(0)
+    }
+
+    /// A window's nets are settled: they count no more.
+    pub(super) fn no_more_unsettled(&mut self, currency_slot: usize, nets: &[Position]) {
+        for (sum, net) in self.unsettled[currency_slot].iter_mut().zip(nets) {
+            *sum -= net;
+        }
+    }
+
+    /// Payments committed in all windows.
+    pub(super) fn committed(&self) -> u64 {
+        let open: u64 = self.open_ones().map(|window| window.committed).sum();
+        self.closed_committed + open
     }
 
     /// Lets go of the nets of settled windows, but for the last [`SETTLED_WITH_NETS_MAX`] of them that have any.
@@ -133,12 +164,21 @@ impl Windows {
         let window = &mut self.windows[index];
         window.state = WindowState::Closed;
         window.closed = time;
+        add(&mut self.unsettled[currency_slot], &window.nets);
+        self.closed_committed += window.committed;
         Some(window)
     }
 
     /// What must be hashed besides the windows themselves.
     pub(super) fn numbering(&self) -> (BusinessDate, u32) {
         (self.date, self.opened_on_date)
+    }
+}
+
+fn add(sums: &mut Vec<Position>, nets: &[Position]) {
+    sums.resize(sums.len().max(nets.len()), 0);
+    for (sum, net) in sums.iter_mut().zip(nets) {
+        *sum = sum.wrapping_add(*net);
     }
 }
 

@@ -17,6 +17,7 @@ mod admission;
 mod coverage;
 mod finals;
 mod ladder;
+mod orders;
 mod planted;
 mod play;
 mod reference;

@@ -57,6 +57,10 @@ pub(super) enum Act {
     Finding { nth: usize, again: bool },
     /// A day is over and in the register.
     Seal { days_ago: i64 },
+    /// An operator orders, proposes, approves or takes back.
+    Order(Ordering),
+    /// Two proposals that can't both be in force, and both are approved.
+    Rivals([Ordering; 2]),
     /// The engine is saved, and a new one goes on from there.
     Reload,
     /// Something happens to a window of a currency: to one in whose state it fits, if there is one, or to any.
@@ -66,6 +70,69 @@ pub(super) enum Act {
         fits: bool,
         nth: usize,
     },
+}
+
+/// What an operator says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ordering {
+    pub(super) action: u8,
+    pub(super) step: u8,
+    /// One of three.
+    pub(super) operator: usize,
+    /// The next one to join is meant by Add, whatever stands here, unless there is a flaw.
+    pub(super) participant: u16,
+    pub(super) currency: Currency,
+    pub(super) sum: Sum,
+    pub(super) terms: OrderedTerms,
+    /// Approve, Refuse: so many back among the proposals.
+    pub(super) nth: usize,
+    pub(super) flaw: OrderFlaw,
+}
+
+/// How much cover, or which cap.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sum {
+    Minor(u64),
+    /// All that may go out, and so much more.
+    Free(u64),
+    /// What is in use, and so much more or less.
+    Use(i64),
+    /// All the cover, and so much more.
+    Cover(u64),
+}
+
+/// What is other than in the terms of others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OrderedTerms {
+    /// Which of several sets of timers.
+    pub(super) timers: u8,
+    pub(super) suspended: u8,
+    pub(super) limit_minor: u64,
+    pub(super) accounts: NewAccounts,
+}
+
+/// Which accounts one that joins is to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NewAccounts {
+    None,
+    One,
+    Both,
+    Foreign,
+    Twice,
+    Filled,
+}
+
+/// What is wrong with an order.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OrderFlaw {
+    None,
+    Name,
+    Action,
+    Step,
+    Proposal,
+    Participant,
+    Code,
+    Extra,
 }
 
 /// How much is asked for.
@@ -178,8 +245,8 @@ fn request() -> impl Strategy<Value = Act> {
         1 => prop_oneof![Just(0u8), Just(6), Just(255)],
     ];
     (
-        prop_oneof![10 => Just(0u16), 8 => Just(1), 1 => 0..=PARTICIPANTS],
-        prop_oneof![10 => Just(3u16), 8 => Just(4), 6 => Just(6), 1 => 0..=PARTICIPANTS],
+        prop_oneof![10 => Just(0u16), 8 => Just(1), 1 => 0..=PARTICIPANTS + 1],
+        prop_oneof![10 => Just(3u16), 8 => Just(4), 6 => Just(6), 1 => 0..=PARTICIPANTS, 1 => Just(PARTICIPANTS)],
         amount(),
         currency(),
         kind,
@@ -302,7 +369,7 @@ fn passing() -> impl Strategy<Value = Act> {
         1 => (0u64..90_000).prop_map(|millis| Act::Pass { millis }),
         6 => (-1i64..=1).prop_map(|nanos| Act::PassToDeadline { nanos }),
         1 => prop_oneof![Just(-301i64), Just(-300), Just(-1), Just(0)].prop_map(|seconds| Act::PassToMidnight { seconds }),
-        2 => prop_oneof![3 => Just(1u64), 1 => Just(2), 4 => days - 1..days + 2].prop_map(|days| Act::PassDays { days }),
+        2 => prop_oneof![3 => Just(1u64), 1 => Just(2), 2 => Just(7), 4 => days - 1..days + 2].prop_map(|days| Act::PassDays { days }),
     ]
 }
 
@@ -323,6 +390,98 @@ fn window() -> impl Strategy<Value = Act> {
     })
 }
 
+fn ordered_terms() -> impl Strategy<Value = OrderedTerms> {
+    let accounts = prop_oneof![
+        2 => Just(NewAccounts::None),
+        6 => Just(NewAccounts::One),
+        6 => Just(NewAccounts::Both),
+        1 => Just(NewAccounts::Foreign),
+        1 => Just(NewAccounts::Twice),
+        1 => Just(NewAccounts::Filled),
+    ];
+    let suspended = prop_oneof![4 => Just(0u8), 3 => 1u8..4, 1 => Just(4)];
+    let limit = prop_oneof![3 => Just(0u64), 1 => 100u64..400];
+    (0u8..6, suspended, limit, accounts).prop_map(|(timers, suspended, limit_minor, accounts)| OrderedTerms {
+        timers,
+        suspended,
+        limit_minor,
+        accounts,
+    })
+}
+
+fn order() -> impl Strategy<Value = Act> {
+    // Direct, Propose, Approve, Refuse of any action; what fits is the most.
+    let what = prop_oneof![
+        2 => (Just(1u8), Just(1u8)),
+        2 => (Just(2u8), Just(1u8)),
+        2 => (Just(3u8), Just(1u8)),
+        3 => (Just(4u8), Just(2u8)),
+        3 => (Just(5u8), Just(2u8)),
+        4 => (Just(6u8), Just(2u8)),
+        12 => (Just(0u8), Just(3u8)),
+        1 => (Just(0u8), Just(4u8)),
+        1 => (1u8..7, 1u8..3),
+    ];
+    let sum = prop_oneof![
+        4 => (0u64..2_000).prop_map(Sum::Minor),
+        1 => Just(Sum::Minor(0)),
+        2 => (0u64..2).prop_map(Sum::Free),
+        2 => (-200i64..300).prop_map(Sum::Use),
+        2 => (0u64..2).prop_map(Sum::Cover),
+    ];
+    let flaw = prop_oneof![
+        28 => Just(OrderFlaw::None),
+        1 => Just(OrderFlaw::Name),
+        1 => Just(OrderFlaw::Action),
+        1 => Just(OrderFlaw::Step),
+        1 => Just(OrderFlaw::Proposal),
+        1 => Just(OrderFlaw::Participant),
+        1 => Just(OrderFlaw::Code),
+        1 => Just(OrderFlaw::Extra),
+    ];
+    let whom = prop_oneof![12 => 0u16..PARTICIPANTS, 3 => PARTICIPANTS..PARTICIPANTS + 3];
+    let nth = prop_oneof![6 => Just(0usize), 2 => 0usize..4];
+    ((what, 0usize..3, whom), currency(), sum, ordered_terms(), nth, flaw).prop_map(
+        |(((action, step), operator, participant), currency, sum, terms, nth, flaw)| {
+            Act::Order(Ordering {
+                action,
+                step,
+                operator,
+                participant,
+                currency,
+                sum,
+                terms,
+                nth,
+                flaw,
+            })
+        },
+    )
+}
+
+/// Both want all the cover there is, or the same number.
+fn rivals() -> impl Strategy<Value = Act> {
+    let wants = prop_oneof![
+        3 => Just((5u8, Sum::Free(0))),
+        3 => Just((6u8, Sum::Cover(0))),
+        1 => Just((1u8, Sum::Minor(0))),
+    ];
+    let whom = prop_oneof![Just(0u16), Just(1), Just(3), Just(4), Just(6)];
+    let wants = (wants.clone(), wants);
+    (wants, whom, ordered_terms()).prop_map(|((first, second), participant, terms)| {
+        Act::Rivals([first, second].map(|(action, sum)| Ordering {
+            action,
+            step: 2,
+            operator: 0,
+            participant,
+            currency: Currency::CNY,
+            sum,
+            terms,
+            nth: 0,
+            flaw: OrderFlaw::None,
+        }))
+    })
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let code = prop_oneof![Just(Code::LinkDown), Just(Code::OverLinkCapacity)];
     prop_oneof![
@@ -339,6 +498,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => prop_oneof![4 => Just(2i64), 1 => -1i64..4].prop_map(|days_ago| Act::Seal { days_ago }),
         1 => Just(Act::Reload),
         5 => window(),
+        9 => order(),
+        1 => rivals(),
     ]
 }
 

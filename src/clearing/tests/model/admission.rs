@@ -4,7 +4,8 @@ use super::reference::{Model, Payment, Window, debtor};
 use super::residency::Waits;
 use super::said::{Content, Said};
 use crate::domain::{
-    Code, Currency, Kind, PaymentId, PaymentState, Position, Role, SECOND, UtcNanos, WindowId, WindowState,
+    Code, Currency, Kind, ParticipantIndex, PaymentId, PaymentState, Position, Role, SECOND, UtcNanos, WindowId,
+    WindowState,
 };
 use crate::wire::{Answer, AnswerFlags, FrameHeader, PaymentBody, RequestEvent, Template, WindowAction, WindowEvent};
 
@@ -114,6 +115,9 @@ impl Model {
             accepted: self.time,
             wait_ns: self.members[body.responder.index()].terms.wait_ns,
         });
+        if let Some(debtor) = debtor(&body) {
+            self.watch(debtor, body.currency());
+        }
     }
 
     /// 15 and 16 are told without a number and leave nothing behind.
@@ -329,6 +333,10 @@ impl Model {
                         account.position -= net;
                         account.cover -= net;
                         account.cap -= net;
+                    }
+                    // Headroom is the same, the share of the cap is not.
+                    for party in 0..self.members.len() as u16 {
+                        self.watch(ParticipantIndex(party), window.currency);
                     }
                 }
             }

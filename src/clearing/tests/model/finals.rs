@@ -2,6 +2,7 @@
 
 use super::reference::{Model, creditor, debtor, direction};
 use super::said::{Content, Said};
+use super::terms::PARTICIPANTS;
 use crate::domain::{Code, Direction, LinkId, PaymentState, Position, UtcNanos, WindowId};
 use crate::wire::{Answer, FinalNotice, FrameHeader, PaymentBody, Template};
 
@@ -38,6 +39,10 @@ impl Model {
         }
         self.count_final(nth);
         self.out.push(Said::Release { id: body.id });
+        // Of what commits the debtor uses as much as before.
+        for party in [debtor(&body), creditor(&body)].into_iter().flatten() {
+            self.watch(party, body.currency());
+        }
         let word = self.take_word(body.id.originator());
         let link = self.payments[nth].link;
         self.answer(nth, word, link, 0);
@@ -87,7 +92,14 @@ impl Model {
             .expect("it was open when the payment was admitted");
         window.committed += 1;
         window.gross += amount;
-        window.id
+        let id = window.id;
+        if [body.id.originator().0, body.responder.0]
+            .iter()
+            .any(|&party| party >= PARTICIPANTS)
+        {
+            self.rows.insert("one that joined pays");
+        }
+        id
     }
 
     /// The final answer, or 09 while the payment is open.

@@ -2,17 +2,19 @@
 
 use bytemuck::{Zeroable, bytes_of};
 
-use super::acts::{Act, Amount, Change, Class, Portion, RefundFlaw, ReplyFlaw, Which};
+use super::acts::{
+    Act, Amount, Change, Class, NewAccounts, OrderFlaw, Ordering, Portion, RefundFlaw, ReplyFlaw, Sum, Which,
+};
 use super::reference::{Payment, debtor};
 use super::stage::Stage;
-use super::terms::{HKD, INSTITUTIONS, PARTICIPANTS};
+use super::terms::{HKD, INSTITUTIONS, PARTICIPANTS, USD, participant};
 use crate::domain::{
-    BindStep, Currency, Kind, MILLISECOND, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId,
-    WindowState,
+    BindStep, Currency, CurrencyTerms, Kind, MILLISECOND, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState,
+    Position, SECOND, SchemeCode, UtcNanos, WindowId, WindowState,
 };
 use crate::wire::{
-    DaySealedEvent, NotSentEvent, PaymentBody, RecordKind, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent,
-    RequestFlags, WindowAction, WindowEvent,
+    DaySealedEvent, NotSentEvent, OrderAction, OrderEvent, OrderStep, PaymentBody, RecordKind, ReplyBody, ReplyEvent,
+    ReplyOutcome, RequestEvent, RequestFlags, WindowAction, WindowEvent,
 };
 
 const DAY: u64 = 86_400 * SECOND;
@@ -104,6 +106,28 @@ impl Stage {
                 let event = DaySealedEvent::new(day.business_date());
                 self.event(RecordKind::DaySealed, bytes_of(&event), None)
             }
+            Act::Order(ordering) => {
+                let order = self.ordered(&ordering);
+                self.event(RecordKind::Order, bytes_of(&order), None)
+            }
+            Act::Rivals(rivals) => {
+                let events = rivals.map(|rival| self.ordered(&rival));
+                for order in events {
+                    self.event(RecordKind::Order, bytes_of(&order), None)?;
+                }
+                for nth in [1, 0] {
+                    let approval = Ordering {
+                        step: OrderStep::Approve as u8,
+                        action: 0,
+                        operator: 1,
+                        nth,
+                        ..rivals[0]
+                    };
+                    let order = self.ordered(&approval);
+                    self.event(RecordKind::Order, bytes_of(&order), None)?;
+                }
+                Ok(())
+            }
             Act::Reload => self.reload(),
             Act::Window {
                 action,
@@ -133,6 +157,68 @@ impl Stage {
         body.scene = 1 + (serial % 6) as u8;
         body.created_ns = self.time.0;
         body
+    }
+
+    fn ordered(&self, wish: &Ordering) -> OrderEvent {
+        let mut order = OrderEvent::zeroed();
+        order.reference = self.time.0 ^ wish.nth as u64;
+        (order.action, order.step) = (wish.action, wish.step);
+        let name: &[u8] = [&b"ann"[..], b"Bo-7", b"c.y_z"][wish.operator];
+        order.operator[..name.len()].copy_from_slice(name);
+        order.participant = ParticipantIndex(wish.participant);
+        let is = |action: OrderAction| wish.action == action as u8;
+        if wish.step > 2 {
+            let proposals = &self.model.proposals;
+            order.participant = ParticipantIndex(0);
+            order.proposal = match proposals.len().checked_sub(1 + wish.nth) {
+                Some(nth) => proposals[nth].event,
+                None => 3,
+            };
+        } else if is(OrderAction::Add) {
+            let next = ParticipantIndex(self.model.members.len() as u16);
+            order.participant = next;
+            order.terms = participant(if next.0.is_multiple_of(2) { 0 } else { 3 });
+            (order.terms.index, order.terms.code) = (next, SchemeCode([b'A' + next.0 as u8; 14]));
+            order.terms.suspended = wish.terms.suspended & 4;
+            order.terms.accounts = accounts(wish.terms.accounts);
+            set_terms(&mut order.terms, wish);
+        } else if is(OrderAction::Amend) {
+            order.terms = participant(wish.participant.min(PARTICIPANTS - 1));
+            set_terms(&mut order.terms, wish);
+        } else if is(OrderAction::Suspend) {
+            order.terms.suspended = wish.terms.suspended;
+        } else {
+            order.currency = wish.currency.0;
+            order.amount_minor = self.sum(wish);
+        }
+        match wish.flaw {
+            OrderFlaw::None => {}
+            OrderFlaw::Name => order.operator[2] = b'\n',
+            OrderFlaw::Action => order.action = 7,
+            OrderFlaw::Step => order.step = 0,
+            OrderFlaw::Proposal => order.proposal += 1,
+            OrderFlaw::Participant => order.participant.0 += 4,
+            OrderFlaw::Code => order.terms.code = SchemeCode([b'A'; 14]),
+            OrderFlaw::Extra => order.amount_minor += 1,
+        }
+        if is(OrderAction::Add) && wish.step <= 2 {
+            order.terms.index = order.participant;
+        }
+        order
+    }
+
+    fn sum(&self, wish: &Ordering) -> u64 {
+        let member = self.model.members.get(usize::from(wish.participant));
+        let account = member.and_then(|member| member.accounts.get(&wish.currency.0));
+        let Some(account) = account else { return 100 };
+        let used = account.position + account.reserved;
+        let sum = match wish.sum {
+            Sum::Minor(minor) => minor.into(),
+            Sum::Free(more) => account.cover - account.cap.max(used) + Position::from(more),
+            Sum::Use(more) => used + Position::from(more),
+            Sum::Cover(more) => account.cover + Position::from(more),
+        };
+        u64::try_from(sum).unwrap_or(0)
     }
 
     /// What the party that will owe has left; 0 where there is no such account.
@@ -187,7 +273,7 @@ impl Stage {
         match flaw {
             ReplyFlaw::None => {}
             ReplyFlaw::OtherBank => {
-                sender = if sender + 1 < PARTICIPANTS {
+                sender = if usize::from(sender) + 1 < self.model.members.len() {
                     sender + 1
                 } else {
                     INSTITUTIONS
@@ -199,7 +285,7 @@ impl Stage {
             ReplyFlaw::Id => reply.id.low += 1 << 40,
         }
         // Only a session of somebody in the directory can send one.
-        if sender >= PARTICIPANTS {
+        if usize::from(sender) >= self.model.members.len() {
             return Ok(());
         }
         let mut event = ReplyEvent::zeroed();
@@ -232,6 +318,41 @@ impl Stage {
         let payments = self.model.payments.iter().filter(|payment| fits(payment));
         payments.map(|payment| payment.body).collect()
     }
+}
+
+/// Timers and limit of one that joins or is amended.
+fn set_terms(terms: &mut ParticipantTerms, wish: &Ordering) {
+    let seconds = [
+        [1, 5, 60, 20],
+        [1, 2, 30, 10],
+        [2, 8, 61, 25],
+        [0, 1, 12, 12],
+        [1, 5, 60, 20],
+        [5, 5, 60, 20],
+    ][usize::from(wish.terms.timers)];
+    let [wait, doubt, pull, push] = seconds.map(|seconds| seconds * SECOND);
+    (terms.wait_ns, terms.doubt_ns) = (wait, doubt);
+    (terms.expiry_pull_ns, terms.expiry_push_ns) = (pull, push);
+    terms.payment_limit_minor = wish.terms.limit_minor;
+    terms.contract.request_in_flight_max = 1 + u32::from(wish.terms.timers);
+}
+
+fn accounts(which: NewAccounts) -> [CurrencyTerms; 4] {
+    let mut accounts = [CurrencyTerms::zeroed(); 4];
+    let currencies: &[Currency] = match which {
+        NewAccounts::None => &[],
+        NewAccounts::One | NewAccounts::Filled => &[Currency::CNY],
+        NewAccounts::Both => &[HKD, Currency::CNY],
+        NewAccounts::Foreign => &[Currency::CNY, USD],
+        NewAccounts::Twice => &[HKD, HKD],
+    };
+    for (account, currency) in accounts.iter_mut().zip(currencies) {
+        account.currency = currency.0;
+    }
+    if matches!(which, NewAccounts::Filled) {
+        accounts[0].cover_minor = 1;
+    }
+    accounts
 }
 
 /// A window in this state takes this action.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytemuck::pod_read_unaligned;
 
+use super::orders::Proposal;
 use super::residency::Waiting;
 use super::said::Said;
 use crate::clearing::{ExceptionKind, Figures, Success};
@@ -12,7 +13,7 @@ use crate::domain::{
     BusinessDate, Code, Currency, Direction, Kind, LinkId, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState,
     Position, SECOND, SchemeTerms, UtcNanos, WindowId, WindowState,
 };
-use crate::wire::{PaymentBody, RecordKind};
+use crate::wire::{OrderEvent, OrderOutcome, PaymentBody, RecordKind};
 
 /// Status requests go out at these times after the payment came into doubt.
 const ASKED_AT: [u64; 3] = [0, 10 * SECOND, 40 * SECOND];
@@ -29,6 +30,9 @@ pub(super) struct Model {
     pub(super) cursor: usize,
     /// In the order of their events.
     pub(super) waiting: Vec<Waiting>,
+    pub(super) proposals: Vec<Proposal>,
+    /// Event, time, outcome and order.
+    pub(super) outcomes: Vec<(u64, UtcNanos, OrderOutcome, OrderEvent)>,
     pub(super) begun: BusinessDate,
     pub(super) sealed: BusinessDate,
     /// The event being applied.
@@ -46,6 +50,8 @@ pub(super) struct Member {
     pub(super) terms: ParticipantTerms,
     /// By currency.
     pub(super) accounts: BTreeMap<u16, Account>,
+    /// By currency, the alarm of its cover, percent.
+    pub(super) levels: BTreeMap<u16, Position>,
     pub(super) next_word: u64,
     pub(super) success: Success,
 }
@@ -188,6 +194,8 @@ impl Model {
             slots: Vec::new(),
             cursor: 0,
             waiting: Vec::new(),
+            proposals: Vec::new(),
+            outcomes: Vec::new(),
             begun: BusinessDate(0),
             sealed: BusinessDate(0),
             number: 0,
@@ -215,7 +223,8 @@ impl Model {
             RecordKind::NotSent => self.not_sent(&pod_read_unaligned(payload)),
             RecordKind::Finding => self.finding(&pod_read_unaligned(payload)),
             RecordKind::DaySealed => self.day_sealed(&pod_read_unaligned(payload)),
-            RecordKind::Tick | RecordKind::Order => {}
+            RecordKind::Tick => {}
+            RecordKind::Order => self.order(&pod_read_unaligned(payload)),
             RecordKind::Restart => self.restart(),
             RecordKind::Window => self.window(&pod_read_unaligned(payload)),
             RecordKind::Genesis => {
@@ -282,6 +291,7 @@ impl Model {
                     (account.currency, account_now)
                 })
                 .collect(),
+            levels: BTreeMap::new(),
             next_word: 1,
             success: Success::default(),
         });

@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytemuck::bytes_of;
+use bytemuck::{Zeroable, bytes_of, pod_read_unaligned};
 
 use super::acts::Act;
 use super::reference::{Account, Model};
 use super::residency::Waits;
 use super::said::{Said, frame_said, said};
 use super::terms::{HKD, PARTICIPANTS, participant, scheme};
-use super::witness::{Accounts, Witness};
+use super::witness::{Accounts, Asked, Witness};
 use crate::clearing::fault::Fault;
 use crate::clearing::{Engine, Event, Outlet, Recalled};
-use crate::domain::{Currency, Kind, LinkId, ParticipantIndex, PaymentId, PaymentState, SECOND, UtcNanos, WindowId};
+use crate::domain::{
+    Currency, CurrencyTerms, Kind, LinkId, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position,
+    SECOND, UtcNanos, WindowId,
+};
 use crate::wire::{
-    AnswerFlags, Effect, EffectFrame, FindingEvent, Frame, InquiryAnswer, LookUp, PaymentBody, RecordKind,
-    RegisterEntry, WindowAction, WordEntry, WordKind,
+    AnswerFlags, CoverMovement, CoverReason, Effect, EffectFrame, FindingEvent, Frame, InquiryAnswer, LookUp,
+    PaymentBody, RecordKind, RegisterEntry, WindowAction, WordEntry, WordKind,
 };
 
 /// 23:50 in Shanghai: ten minutes before the business date turns.
@@ -35,6 +38,8 @@ struct Register {
 struct Heard<'a> {
     effects: Vec<Effect>,
     register: &'a mut Register,
+    /// What the cover of each account came to, as its movements tell it.
+    covers: &'a mut BTreeMap<(u16, u16), Position>,
 }
 
 impl Outlet for Heard<'_> {
@@ -51,6 +56,22 @@ impl Outlet for Heard<'_> {
         assert_eq!(before, None, "{} is final twice", entry.id);
     }
 
+    fn cover_moved(&mut self, movement: &CoverMovement) {
+        let account = (movement.participant.0, movement.currency.0);
+        let told = match movement.reason {
+            CoverReason::Opening => {
+                assert!(!self.covers.contains_key(&account), "opened twice: {movement:?}");
+                self.covers.entry(account).or_default()
+            }
+            CoverReason::CoverIn | CoverReason::CoverOut | CoverReason::Settled => {
+                assert!(movement.change_minor != 0, "a movement of nothing: {movement:?}");
+                self.covers.entry(account).or_default()
+            }
+        };
+        *told += movement.change_minor;
+        assert_eq!(*told, movement.cover_minor, "invariant 2: {movement:?}");
+    }
+
     fn worded(&mut self, word: &WordEntry) {
         let before = self.register.words.insert((word.participant.0, word.number), *word);
         assert_eq!(before, None, "a number given twice");
@@ -65,6 +86,8 @@ pub(super) enum Judge {
     /// The invariants hold, and replay gives the same state.
     Witness,
     Both,
+    /// The engine's own: it holds the invariants live.
+    Engine,
     /// Nobody's: only what the evening came to is asked for.
     Nobody,
 }
@@ -89,6 +112,7 @@ pub(super) struct Stage {
     slots: Vec<(u32, PaymentId)>,
     /// What the engine has told the register.
     register: Register,
+    covers: BTreeMap<(u16, u16), Position>,
     /// Look-ups that are not answered.
     asked: Vec<LookUp>,
     answered: Option<FindingEvent>,
@@ -135,6 +159,7 @@ pub(super) fn play(fault: Option<Fault>, acts: &[Act], judge: Judge) -> Result<S
         sent: Vec::new(),
         slots: Vec::new(),
         register: Register::default(),
+        covers: BTreeMap::new(),
         asked: Vec::new(),
         answered: None,
         words: vec![Vec::new(); usize::from(PARTICIPANTS)],
@@ -177,6 +202,7 @@ impl Stage {
         let mut heard = Heard {
             effects: Vec::new(),
             register: &mut self.register,
+            covers: &mut self.covers,
         };
         record.apply(number, &mut self.engine, &mut heard);
         let effects = heard.effects;
@@ -204,10 +230,33 @@ impl Stage {
         }
         if self.judge.asks_witness() {
             let windows = self.engine.snapshot().windows;
-            self.witness.check(request, &heard, &windows, &self.accounts())?;
-            if let Some(breach) = self.engine.breach() {
-                return Err(breach.to_string());
+            let order = (kind == RecordKind::Order).then(|| pod_read_unaligned(payload));
+            let accounts = self.accounts();
+            self.witness.check(
+                Asked {
+                    number: number as u64,
+                    request,
+                    order,
+                },
+                &heard,
+                &windows,
+                &accounts,
+            )?;
+            let told = |participant: usize, currency: u16| self.covers.get(&(participant as u16, currency)).copied();
+            for (participant, accounts) in accounts.iter().enumerate() {
+                for (currency, account) in accounts {
+                    let cover = told(participant, *currency).unwrap_or(0);
+                    agree(&"invariant 2: cover, and its movements as told", &account.cover, &cover)?;
+                }
             }
+        }
+        if self.judge == Judge::Engine
+            && let Some(breach) = self.engine.breach()
+        {
+            return Err(breach.to_string());
+        }
+        if self.judge.asks_model() && self.engine.planted.is_none() {
+            agree(&"a breach", &self.engine.breach().map(ToString::to_string), &None)?;
         }
         Ok(())
     }
@@ -276,7 +325,9 @@ impl Stage {
                 | Said::Cut { .. } => continue,
             };
             if word > 0 {
-                self.words[usize::from(to)].push(*said);
+                let index = usize::from(to);
+                self.words.resize(self.words.len().max(index + 1), Vec::new());
+                self.words[index].push(*said);
             }
         }
         Ok(())
@@ -328,9 +379,52 @@ impl Stage {
             agree(&format_args!("accounts of {index}"), engine, &member.accounts)?;
             let next = self.engine.next_word(ParticipantIndex(index));
             agree(&format_args!("the next word of {index}"), &next, &member.next_word)?;
+            let accounts = &self.engine.participants[usize::from(index)].accounts;
+            let levels = [&accounts[0], &accounts[1]].map(|account| account.level_bp());
+            let model = [Currency::CNY, HKD].map(|currency| member.levels.get(&currency.0).copied().unwrap_or(0));
+            agree(
+                &format_args!("the alarms of {index}"),
+                &levels,
+                &model.map(|level| level as u16 * 100),
+            )?;
+            let terms = ParticipantTerms {
+                accounts: [CurrencyTerms::zeroed(); 4],
+                ..self.engine.participants[usize::from(index)].terms
+            };
+            let model = ParticipantTerms {
+                accounts: [CurrencyTerms::zeroed(); 4],
+                ..member.terms
+            };
+            agree(&format_args!("the terms of {index}"), &terms, &model)?;
             let success = self.engine.success(ParticipantIndex(index));
             agree(&format_args!("the success of {index}"), &success, &member.success)?;
         }
+        agree(
+            &"how many participants",
+            &self.engine.participant_count(),
+            &self.model.members.len(),
+        )?;
+        let proposals: Vec<_> = self
+            .engine
+            .proposals()
+            .iter()
+            .map(|p| (p.event, p.time, p.order))
+            .collect();
+        let open = self.model.proposals.iter();
+        // Those that have lapsed by now go with the next order.
+        let open = open.filter(|p| self.model.time < p.made.plus(7 * 86_400 * SECOND));
+        agree(
+            &"proposals",
+            &proposals,
+            &open.map(|p| (p.event, p.made, p.order)).collect(),
+        )?;
+        let outcomes: Vec<_> = self
+            .engine
+            .order_outcomes()
+            .iter()
+            .map(|o| (o.event, o.time, o.outcome, o.order))
+            .collect();
+        agree(&"outcomes of orders", &outcomes, &self.model.outcomes)?;
         let snapshot = self.engine.snapshot();
         agree(&"how many windows", &snapshot.windows.len(), &self.model.windows.len())?;
         for (engine, model) in snapshot.windows.iter().zip(&self.model.windows) {
@@ -419,10 +513,10 @@ impl Stage {
     fn accounts(&self) -> Accounts {
         let currencies = [Currency::CNY, HKD];
         let mut all = Vec::new();
-        for (index, member) in (0u16..).zip(&self.engine.participants) {
+        for member in &self.engine.participants {
             let mut accounts = BTreeMap::new();
             for (account, currency) in member.accounts.iter().zip(currencies) {
-                if participant(index).account(currency).is_some() {
+                if account.open {
                     let now = Account {
                         position: account.position,
                         reserved: account.reserved,

@@ -7,8 +7,10 @@ use super::reference::{Account, creditor, debtor, direction};
 use super::said::Said;
 use super::terms::{PARTICIPANTS, participant};
 use crate::clearing::WindowSnapshot;
-use crate::domain::{Code, Direction, Kind, PaymentId, PaymentState, Position, WindowId, WindowState};
-use crate::wire::{Answer, AnswerFlags, PaymentBody};
+use crate::domain::{
+    Code, Direction, Kind, ParticipantIndex, PaymentId, PaymentState, Position, WindowId, WindowState,
+};
+use crate::wire::{Answer, AnswerFlags, OrderAction, OrderEvent, OrderOutcome, PaymentBody};
 
 /// Each participant's accounts in the engine, by currency.
 pub(super) type Accounts = Vec<BTreeMap<u16, Account>>;
@@ -20,7 +22,19 @@ pub(super) struct Witness {
     /// The first final answer of each id.
     told: BTreeMap<PaymentId, Answer>,
     /// How many words each participant was told.
-    words: [u64; PARTICIPANTS as usize],
+    words: BTreeMap<u16, u64>,
+    /// Proposals by their event.
+    proposed: BTreeMap<u64, OrderEvent>,
+    /// What orders in force came to, by participant and currency: opened, cover brought in less taken out, and the cap that
+    /// was set, with what had been settled by then added.
+    ordered: BTreeMap<(u16, u16), (Position, Option<Position>)>,
+}
+
+/// The event that is judged.
+pub(super) struct Asked<'a> {
+    pub(super) number: u64,
+    pub(super) request: Option<&'a PaymentBody>,
+    pub(super) order: Option<OrderEvent>,
 }
 
 macro_rules! holds {
@@ -35,13 +49,16 @@ impl Witness {
     /// What must hold after an event that made `said` leave the switch; `request` is the request, if it was one.
     pub(super) fn check(
         &mut self,
-        request: Option<&PaymentBody>,
+        asked: Asked<'_>,
         said: &[Said],
         windows: &[WindowSnapshot],
         accounts: &Accounts,
     ) -> Result<(), String> {
         for (at, one) in said.iter().enumerate() {
-            self.hear(request, one, &said[at + 1..], windows, accounts)?;
+            self.hear(asked.request, one, &said[at + 1..], windows, accounts)?;
+            if let (Said::Ordered { outcome, .. }, Some(order)) = (one, &asked.order) {
+                self.ordered(asked.number, order, *outcome, windows, accounts)?;
+            }
         }
         self.windows(windows)?;
         self.sums(windows, accounts)?;
@@ -89,8 +106,71 @@ impl Witness {
         }
     }
 
+    /// Cover moves by the word of two people, and never into what is in use.
+    fn ordered(
+        &mut self,
+        number: u64,
+        order: &OrderEvent,
+        outcome: OrderOutcome,
+        windows: &[WindowSnapshot],
+        accounts: &Accounts,
+    ) -> Result<(), String> {
+        if outcome == OrderOutcome::Proposed {
+            self.proposed.insert(number, *order);
+            return Ok(());
+        }
+        if outcome != OrderOutcome::Done {
+            return Ok(());
+        }
+        let in_force = *self.proposed.get(&order.proposal).unwrap_or(order);
+        let action = OrderAction::from_u8(in_force.action).ok_or("an order of no kind is in force")?;
+        holds!(
+            !action.takes_two() || (in_force != *order && in_force.operator != order.operator),
+            "cover was moved by one person: {in_force:?}, approved by {order:?}"
+        );
+        let key = (in_force.participant.0, in_force.currency);
+        let amount = Position::from(in_force.amount_minor);
+        let settled = self.settled(windows, in_force.participant, in_force.currency);
+        let ordered = self.ordered.entry(key).or_default();
+        match action {
+            OrderAction::Add | OrderAction::Amend | OrderAction::Suspend => return Ok(()),
+            OrderAction::CoverIn => ordered.0 += amount,
+            OrderAction::CoverOut => ordered.0 -= amount,
+            OrderAction::SetCap => ordered.1 = Some(amount + settled),
+        }
+        let account = accounts[in_force.participant.index()][&in_force.currency];
+        let used = account.position + account.reserved;
+        holds!(
+            action != OrderAction::CoverOut || account.cover >= account.cap.max(used),
+            "cover that is in use went out: {account:?}"
+        );
+        holds!(
+            action != OrderAction::SetCap || account.cap <= account.cover,
+            "cover that is not there may be used: {account:?}"
+        );
+        Ok(())
+    }
+
+    /// What settled windows came to for a participant.
+    fn settled(&self, windows: &[WindowSnapshot], participant: ParticipantIndex, currency: u16) -> Position {
+        let is_settled = |id: WindowId| {
+            let mut settled = windows.iter().filter(|window| window.state == WindowState::Settled);
+            settled.any(|window| window.id == id)
+        };
+        let mut sum = 0;
+        for (id, body) in &self.forwarded {
+            let committed = self.told.get(id).filter(|answer| is_settled(answer.window));
+            if committed.is_some() && body.currency == currency {
+                let amount = Position::from(body.amount_minor);
+                sum += if debtor(body) == Some(participant) { amount } else { 0 };
+                sum -= if creditor(body) == Some(participant) { amount } else { 0 };
+            }
+        }
+        sum
+    }
+
     fn word(&mut self, to: u16, word: u64) -> Result<(), String> {
-        let words = &mut self.words[usize::from(to)];
+        let words = self.words.entry(to).or_insert(0);
         *words += 1;
         holds!(
             word == *words,
@@ -203,7 +283,12 @@ impl Witness {
 
     /// Positions, reservations, cover and caps, summed up from all payments anew.
     fn sums(&self, windows: &[WindowSnapshot], accounts: &Accounts) -> Result<(), String> {
-        let mut expected: Accounts = (0..PARTICIPANTS).map(opening).collect();
+        let mut expected: Accounts = (0..accounts.len() as u16).map(opening).collect();
+        for ((participant, currency), (cover, cap)) in &self.ordered {
+            let account = at(&mut expected, usize::from(*participant), *currency);
+            account.cover += cover;
+            account.cap = cap.unwrap_or(account.cap);
+        }
         for (id, body) in &self.forwarded {
             let amount = Position::from(body.amount_minor);
             match self.told.get(id) {
@@ -267,6 +352,9 @@ fn at(accounts: &mut Accounts, participant: usize, currency: u16) -> &mut Accoun
 }
 
 fn opening(index: u16) -> BTreeMap<u16, Account> {
+    if index >= PARTICIPANTS {
+        return BTreeMap::new();
+    }
     let terms = participant(index);
     let accounts = terms.accounts.iter().filter(|account| account.currency != 0);
     let account_now = |cover: u64, cap: u64| Account {
