@@ -58,8 +58,8 @@ impl Days {
                 let is_new = !self.accounts.contains_key(&key);
                 let book = self.accounts.entry(key).or_default();
                 let change = account.cover - book.cover;
-                // An account that an order opens begins with what the order brings.
-                let opens = is_new && kind == RecordKind::Participant;
+                // Who joins has the accounts of its terms; one that an order opens begins with what the order brings.
+                let opens = is_new && account_in_terms(books, participant, account.currency);
                 if change == 0 && !opens {
                     continue;
                 }
@@ -174,6 +174,11 @@ impl Days {
         }
         check_directory(directory, &shown, &expected, |finding| finding, notebook)
     }
+}
+
+fn account_in_terms(books: &Books, participant: ParticipantIndex, currency: Currency) -> bool {
+    let participant = books.participant_ref(participant);
+    participant.is_some_and(|participant| participant.terms.account(currency).is_some())
 }
 
 struct StatementOf<'a> {
