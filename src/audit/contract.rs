@@ -118,14 +118,14 @@ impl Contracts {
         let Some(participant) = auditor.books.participant_ref(initiator) else {
             return;
         };
-        let (contract, code) = (participant.terms.contract, participant.terms.code.text());
+        let (contract, code) = (participant.terms.contract, participant.terms.code);
         let link = self.links.entry(event.stamp.link).or_default();
         link.maximum = link.maximum.max(contract.intake_in_flight_max);
         link.unanswered += 1;
         if link.unanswered > link.maximum.into() && !link.told {
             link.told = true;
             let what = format!("event {number}: payments unanswered on link {:#x}", event.stamp.link);
-            let finding = Invariant::Contracts.broken(what).of(&*code);
+            let finding = Invariant::Contracts.broken(what).of(code.text());
             notebook.find(finding.values(format!("{}", link.unanswered), format!("at most {}", link.maximum)));
         }
         let rate = self.rates.entry(initiator.0).or_default();
@@ -133,7 +133,7 @@ impl Contracts {
         let over = contract.intake_per_second_max > 0 && !rate.take(UtcNanos(event.stamp.received_ns));
         if over && !rate.told {
             rate.told = true;
-            notebook.find(over_rate(number, initiator, rate.per_second_max).of(code));
+            notebook.find(over_rate(number, initiator, rate.per_second_max).of(code.text()));
         }
     }
 
