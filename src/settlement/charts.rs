@@ -177,10 +177,17 @@ pub(super) fn minutes(page: &mut String, statement: &WindowStatement) {
         );
     }
     let (middle, last) = (columns.len() / 2, columns.len() - 1);
+    // The last minute takes all that is later, where a window was open for longer than minutes are counted one by one.
+    let told_ns = by_minute.len() as u64 * MINUTE_NS;
+    let more = if statement.closed.since(statement.opened) > told_ns {
+        " and later"
+    } else {
+        ""
+    };
     put(
         page,
         format_args!(
-            "</svg>\n<p class=\"axis\"><span>{}</span><span>{}</span><span>{}</span></p>\n</section>\n",
+            "</svg>\n<p class=\"axis\"><span>{}</span><span>{}</span><span>{}{more}</span></p>\n</section>\n",
             clock(0),
             clock(middle),
             clock(last)

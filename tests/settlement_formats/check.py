@@ -1,13 +1,18 @@
 """Checks settlement messages with readers of ISO 20022 that know nothing of Clearway, and their sums in exact decimals.
 
-usage: check.py DIRECTORY; each directory in it is a case, with `window.json` or `day.json` telling what its messages must say.
-Prints {"case": ["document: what is wrong", ...]} as JSON. Nothing here is shared with the code that writes the messages.
+usage: check.py DIRECTORY...
+
+Each directory in them is a case: a window's or a day's directory of a settlement directory, or messages beside a `window.json` or
+`day.json` that tells what they must say. Prints {"case": ["document: what is wrong", ...]} as JSON. Nothing here is shared with the
+code that writes the files; of a window's directory everything is added up again from the detail files, row by row, the root too.
 """
 
+import csv
 import dataclasses
 import datetime
 import decimal
 import enum
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -26,7 +31,16 @@ Decimal = decimal.Decimal
 decimal.getcontext().prec = 60
 ISO = "urn:iso:std:iso:20022:tech:xsd:"
 OURS = "{urn:clearway:settlement:1}"
-CURRENCIES = {156: ("CNY", 2), 392: ("JPY", 0)}
+CURRENCIES = {
+    156: ("CNY", 2),
+    344: ("HKD", 2),
+    446: ("MOP", 2),
+    978: ("EUR", 2),
+    826: ("GBP", 2),
+    392: ("JPY", 0),
+    702: ("SGD", 2),
+    840: ("USD", 2),
+}
 STRICT = ParserConfig(
     fail_on_unknown_properties=True, fail_on_unknown_attributes=True, fail_on_converter_warnings=True
 )
@@ -362,6 +376,131 @@ def midnight(date):
     return utc(int(begins.timestamp()) * 10**9, 3)
 
 
+# ── a whole settlement directory ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def summary_statement(case):
+    """A statement as `summary.json` tells it."""
+    told = json.loads((case / "summary.json").read_text())
+    numbers = {name: number for number, (name, _) in CURRENCIES.items()}
+    for party in told["participants"]:
+        party |= {name: str(party[name]) for name in ("debits_minor", "credits_minor")}
+    return {
+        **{name: told[name] for name in ("window", "scheme", "close_event", "committed", "root")},
+        "currency": numbers[told["currency"]],
+        "journal": told["journal_id"],
+        "gross_minor": str(told["gross_minor"]),
+        "opened_ns": nanos(told["opened_at"]),
+        "closed_ns": nanos(told["closed_at"]),
+        "parties": told["participants"],
+    }
+
+
+def nanos(text):
+    whole, fraction = text.removesuffix("Z").split(".")
+    at = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
+    return int(at.timestamp()) * 10**9 + int(fraction)
+
+
+def detail_findings(case, statement):
+    """Adds up the detail files and holds them against the summary; makes the root of their rows."""
+    rows, findings = {}, []
+    for party in statement["parties"]:
+        name, code = f"detail/{party['code']}.csv", party["code"]
+        path = case / name
+        if path.exists() != (party["records"] > 0):
+            findings.append(f"{name}: is there or not, and the participant has {party['records']} payments")
+            continue
+        if not path.exists():
+            continue
+        sums = {"records": 0, "debits": 0, "debits_minor": 0, "credits": 0, "credits_minor": 0}
+        text = path.read_bytes()
+        for row in csv.DictReader(text.decode("ascii").splitlines()):
+            amount, side = int(row["amount_minor"]), row["side"]
+            canonical = ",".join(list(row.values())[:10])
+            if rows.setdefault(int(row["leaf"]), canonical) != canonical:
+                findings.append(f"{name}: payment {row['leaf']} is not what another file says")
+            pull = row["kind"] == "debit"
+            owes = code == (row["responder"] if pull else row["initiator"])
+            moves = row["kind"] in ("debit", "payout", "refund")
+            if side != (("debit" if owes else "credit") if moves else "none"):
+                findings.append(f"{name}: payment {row['leaf']} stands on the side {side}")
+            sums["records"] += 1
+            if moves:
+                sums[f"{side}s"] += 1
+                sums[f"{side}s_minor"] += amount
+        for what, found in sums.items():
+            if found != int(party[what]):
+                findings.append(f"{name}: {what} are {found}, the summary says {party[what]}")
+        told = json.loads((case / f"detail/{code}.json").read_text())
+        sha256 = hashlib.sha256(text).hexdigest()
+        expected = {**sums, "net_minor": sums["debits_minor"] - sums["credits_minor"], "sha256": sha256}
+        expected |= {"root": statement["root"], "window": statement["window"], "participant": code}
+        for what, value in expected.items():
+            if told[what] != value:
+                findings.append(f"detail/{code}.json: {what} is {told[what]}, and it should be {value}")
+        if sha256 != party["detail_sha256"]:
+            findings.append(f"{name}: its hash is not the summary's")
+    leaves = [rows[place].encode() for place in sorted(rows)]
+    if sorted(rows) != list(range(statement["committed"])):
+        findings.append(f"detail: {len(rows)} payments, the summary says {statement['committed']}")
+    currency = CURRENCIES[statement["currency"]][0]
+    head = f"{statement['window']},{currency},{len(leaves)},".encode()
+    if hashlib.sha256(b"\2" + head + tree(leaves)).hexdigest() != statement["root"]:
+        findings.append("detail: the root of their rows is not the summary's")
+    gross = sum(int(party["debits_minor"]) for party in statement["parties"])
+    if gross != int(statement["gross_minor"]):
+        findings.append(f"summary.json: the gross is {statement['gross_minor']}, all debits are {gross}")
+    return findings
+
+
+def tree(leaves):
+    """RFC 9162, section 2.1.1, over any number of leaves."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    level = [hashlib.sha256(b"\0" + leaf).digest() for leaf in leaves]
+    while len(level) > 1:
+        pairs = [hashlib.sha256(b"\1" + a + b).digest() for a, b in zip(level[::2], level[1::2])]
+        level = pairs + level[len(pairs) * 2 :]
+    return level[0]
+
+
+def hash_findings(case):
+    """`SHA256SUMS` names every other file, with its hash."""
+    told = dict(reversed(line.split("  ", 1)) for line in (case / "SHA256SUMS").read_text().splitlines())
+    there = {p.relative_to(case).as_posix(): p for p in case.rglob("*") if p.is_file() and p.name != "SHA256SUMS"}
+    findings = [f"{name}: SHA256SUMS does not name it" for name in there.keys() - told.keys()]
+    for name, sha256 in told.items():
+        if name not in there or hashlib.sha256(there[name].read_bytes()).hexdigest() != sha256:
+            findings.append(f"{name}: is not what SHA256SUMS says")
+    return sorted(findings)
+
+
+def day_findings(case):
+    """A day's statements by themselves: balances, and the nets of the windows that lie beside the day."""
+    findings = hash_findings(case)
+    currency = case.name.rpartition("-")[2]
+    number = next(number for number, (name, _) in CURRENCIES.items() if name == currency)
+    for document in sorted((case / "camt.053").glob("*.xml")):
+        name = f"camt.053/{document.name}"
+        findings.extend(f"{name}: {finding}" for finding in schema_findings(document, "camt.053.001.08"))
+        r = Reading(document, "camt.053.001.08", {"currency": number})
+        r.same("owner", r.text("./*/Stmt/Acct/Ownr/Id/OrgId/Othr/Id"), document.stem)
+        opening, closing = (signed(r.minor("Amt", b), r.text("CdtDbtInd", b)) for b in r.all("./*/Stmt/Bal"))
+        for entry in r.all("./*/Stmt/Ntry"):
+            change = signed(r.minor("Amt", entry), r.text("CdtDbtInd", entry))
+            opening += change
+            window = [w.text for w in r.all("NtryDtls/TxDtls/Refs/ClrSysRef", entry)]
+            summary = case.parent.parent / (window[0] if window else "none") / "summary.json"
+            if summary.exists():
+                parties = json.loads(summary.read_text())["participants"]
+                nets = [party["net_minor"] for party in parties if party["code"] == document.stem]
+                r.same(f"net of {window[0]}", [-change], nets)
+        r.same("opening and all entries", opening, closing)
+        findings.extend(f"{name}: {finding}" for finding in r.findings)
+    return findings
+
+
 # ── case by case ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -383,7 +522,13 @@ def case_findings(case):
         for party in statement["parties"]:
             look(f"camt.053/{party['code']}.xml", "camt.053.001.08", camt053, statement, party)
         return findings
-    statement = json.loads((case / "window.json").read_text())
+    if (case / "camt.053").exists():
+        return day_findings(case)
+    if (case / "summary.json").exists():
+        statement = summary_statement(case)
+        findings += hash_findings(case) + detail_findings(case, statement)
+    else:
+        statement = json.loads((case / "window.json").read_text())
     look("pacs.029.xml", "pacs.029.001.02", pacs029, statement)
     if any(net(party) for party in statement["parties"]):
         look("pacs.009.xml", "pacs.009.001.11", pacs009, statement)
@@ -396,5 +541,8 @@ def case_findings(case):
 
 
 if __name__ == "__main__":
-    cases = sorted(path for path in pathlib.Path(sys.argv[1]).iterdir() if path.is_dir())
+    # What a settlement directory has beside windows is no case.
+    others = ("spool", "day")
+    places = [path for place in sys.argv[1:] for path in pathlib.Path(place).iterdir()]
+    cases = sorted(path for path in places if path.is_dir() and path.name not in others)
     print(json.dumps({case.name: case_findings(case) for case in cases}))

@@ -1,5 +1,6 @@
 //! What Clearway writes about settlement, read by others: models and schemas of ISO 20022 from outside, sums in another language.
 
+mod directory;
 mod python;
 mod statements;
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use statements::{JPY, day, evening, pay, window};
 
-fn directory(name: &str) -> PathBuf {
+fn documents(name: &str) -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("settlement_formats")
         .join(name);
@@ -117,7 +118,7 @@ fn windows() -> Vec<(&'static str, WindowStatement)> {
 
 #[test]
 fn independent_readers_of_iso_20022_accept_every_message_and_find_the_statements_sums() {
-    let place = directory("good");
+    let place = documents("good");
     for (name, statement) in windows() {
         write_window(&place.join(name), &statement);
     }
@@ -128,7 +129,9 @@ fn independent_readers_of_iso_20022_accept_every_message_and_find_the_statements
     ] {
         write_day(&place.join(name), &day(complete, currency));
     }
-    let Some(findings) = python::check(&place) else { return };
+    let Some(findings) = python::check(&[&place]) else {
+        return;
+    };
     assert_eq!(findings.len(), windows().len() + 3, "every case is looked at");
     for (case, found) in findings {
         assert!(found.is_empty(), "{case}: {found:#?}");
@@ -229,7 +232,7 @@ const SPOILED: [(&str, &str, &str, &str, &str); 16] = [
 
 #[test]
 fn the_same_check_refuses_every_document_that_was_spoiled() {
-    let place = directory("spoiled");
+    let place = documents("spoiled");
     let mut statement = window(2, 4, Currency::CNY);
     for (debtor, creditor, payments, sum_minor) in [(4, 0, 4, 123_437), (5, 0, 2, 99), (1, 2, 9, 7_000)] {
         pay(&mut statement, debtor, creditor, payments, sum_minor);
@@ -246,7 +249,9 @@ fn the_same_check_refuses_every_document_that_was_spoiled() {
         assert!(text.contains(from), "{name}: {from} is not in {text}");
         fs::write(&path, text.replacen(from, to, 1)).expect("a spoiled document");
     }
-    let Some(findings) = python::check(&place) else { return };
+    let Some(findings) = python::check(&[&place]) else {
+        return;
+    };
     for (name, document, _, _, said) in SPOILED {
         let found: &Vec<String> = &findings[name];
         assert!(

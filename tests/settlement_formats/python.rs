@@ -12,7 +12,7 @@ const REQUIREMENTS: &str = include_str!("requirements.txt");
 const REQUIRED: &str = "CLEARWAY_PYTHON_REQUIRED";
 
 /// What `check.py` found, case by case; `None`, said aloud, where there is no Python that could look.
-pub(crate) fn check(documents: &Path) -> Option<BTreeMap<String, Vec<String>>> {
+pub(crate) fn check(documents: &[&Path]) -> Option<BTreeMap<String, Vec<String>>> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let python = match PYTHON.get_or_init(environment) {
         Ok(python) => python,
@@ -29,7 +29,7 @@ pub(crate) fn check(documents: &Path) -> Option<BTreeMap<String, Vec<String>>> {
         }
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/settlement_formats/check.py");
-    let output = run(Command::new(python).arg("-I").arg(script).arg(documents)).expect("check.py runs");
+    let output = run(Command::new(python).arg("-I").arg(script).args(documents)).expect("check.py runs");
     assert!(
         output.status.success(),
         "check.py: {}",
@@ -67,7 +67,8 @@ fn environment() -> Result<PathBuf, String> {
 }
 
 fn succeed(what: &str, command: &mut Command) -> Result<(), String> {
-    let output = run(command).map_err(|e| format!("cannot {what}: {e}"))?;
+    let output =
+        run(command).map_err(|e| format!("cannot {what} ({}): {e}", command.get_program().to_string_lossy()))?;
     if output.status.success() {
         return Ok(());
     }
