@@ -249,6 +249,8 @@ pub(super) fn sums(books: &Books) -> Recomputed {
         reversals_open: open.count() as u64,
         positions: first.positions,
         reserved: first.reserved,
+        covers: first.covers,
+        caps: first.caps,
         further_currencies: currencies.map(|currency| totals(books, currency)).collect(),
         windows: books.windows.iter().map(window_totals).collect(),
         ..recomputed
@@ -266,7 +268,9 @@ fn count_success(sums: &mut Recomputed, books: &Books, payment: &Payment) {
     count(sums.by_kind.entry(kind).or_insert([0; 2]));
     let (initiator, responder) = (payment.initiator(), payment.responder);
     count(sums.as_initiator.entry(initiator.0).or_insert([0; 2]));
-    if responder != initiator && books.participant_ref(responder).is_some() {
+    // One that was not there is asked for nothing, though it may have joined since.
+    let is_known = payment.code != Code::UnknownParticipant && books.participant_ref(responder).is_some();
+    if responder != initiator && is_known {
         count(sums.as_responder.entry(responder.0).or_insert([0; 2]));
     }
     if payment.contradicted {
@@ -275,17 +279,17 @@ fn count_success(sums: &mut Recomputed, books: &Books, payment: &Payment) {
 }
 
 fn totals(books: &Books, currency: Currency) -> CurrencyTotals {
-    let accounts = books
-        .participants
-        .iter()
-        .map(|participant| participant.as_ref().and_then(|p| p.account_ref(currency)));
-    let (positions, reserved) = accounts
-        .map(|account| account.map_or((0, 0), |account| (account.position, account.reserved)))
-        .unzip();
+    let sums = |of: fn(&Account) -> Position| {
+        let participants = books.participants.iter();
+        let accounts = participants.map(|participant| participant.as_ref().and_then(|p| p.account_ref(currency)));
+        accounts.map(|account| account.map_or(0, of)).collect()
+    };
     CurrencyTotals {
         currency,
-        positions,
-        reserved,
+        positions: sums(|account| account.position),
+        reserved: sums(|account| account.reserved),
+        covers: sums(|account| account.cover),
+        caps: sums(|account| account.cap),
     }
 }
 

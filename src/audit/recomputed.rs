@@ -49,6 +49,10 @@ pub struct CurrencyTotals {
     pub positions: Vec<Position>,
     /// Amounts of open payments, on the party that will owe.
     pub reserved: Vec<Position>,
+    /// Opening + top-ups − withdrawals − settled nets.
+    pub covers: Vec<Position>,
+    /// The part of the cover that may be used.
+    pub caps: Vec<Position>,
 }
 
 /// The ledger, recomputed.
@@ -86,6 +90,10 @@ pub struct Recomputed {
     pub positions: Vec<Position>,
     /// Reserved sums by participant index in the scheme's first currency, minor units.
     pub reserved: Vec<Position>,
+    /// Covers by participant index in the scheme's first currency, minor units.
+    pub covers: Vec<Position>,
+    /// Caps by participant index in the scheme's first currency, minor units.
+    pub caps: Vec<Position>,
     /// The same for the scheme's further currencies.
     pub further_currencies: Vec<CurrencyTotals>,
     /// Every window, in the order of opening.

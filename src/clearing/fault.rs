@@ -59,7 +59,7 @@ pub(crate) enum Fault {
     MoveCoverTwice,
     /// The alarm falls as soon as use is below its level.
     ForgetHysteresis,
-    /// A snapshot leaves out the proposals that wait. Not among [`Fault::ALL`]: it is found where snapshots are used.
+    /// A snapshot leaves out the proposals that wait.
     SaveWithoutProposals,
     /// A snapshot leaves out what waits for the register. Not among [`Fault::ALL`]: it is found where snapshots are used.
     SaveWithoutParked,
@@ -79,7 +79,7 @@ pub(super) fn planted() -> Option<Fault> {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::PostOneSide,
         Self::ForgetPosition,
         Self::SettleTwice,
@@ -103,6 +103,7 @@ impl Fault {
         Self::ApproveUnchecked,
         Self::MoveCoverTwice,
         Self::ForgetHysteresis,
+        Self::SaveWithoutProposals,
     ];
 }
 

@@ -6,7 +6,7 @@ use crate::domain::{BusinessDate, ParticipantIndex, Position, UtcNanos, WindowId
 const NUMBER_MAX: u32 = 9_999;
 
 /// So many settled windows keep their nets; of those before them id, times, count and gross stay.
-pub(super) const SETTLED_WITH_NETS_MAX: usize = 64;
+pub(super) const SETTLED_WITH_NETS_MAX: usize = 256;
 
 /// One window.
 #[derive(Debug)]

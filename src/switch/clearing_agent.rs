@@ -433,3 +433,6 @@ impl Agent for ClearingAgent {
         held_back.then_some(RETRY_PAUSE)
     }
 }
+
+#[cfg(test)]
+mod tests;

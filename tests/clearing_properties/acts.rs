@@ -2,7 +2,7 @@
 //! late, repeated or another's, time that passes or jumps, restarts, windows that move.
 
 use clearway::domain::{BindStep, Code, Currency, Kind, MILLISECOND, SECOND};
-use clearway::wire::{Regarding, ReplyOutcome, WindowAction};
+use clearway::wire::{OrderAction, OrderStep, Regarding, ReplyOutcome, WindowAction};
 use proptest::prelude::*;
 
 use crate::directory::{HKD, INSTITUTIONS, MAXIMUM, PARTICIPANTS, USD};
@@ -42,6 +42,16 @@ pub(crate) enum Act {
     Tick,
     /// The switch starts again.
     Restart,
+    /// An operator orders, proposes, or says his word on the newest proposal but so many.
+    Order {
+        action: u8,
+        step: u8,
+        operator: u8,
+        participant: u16,
+        currency: Currency,
+        amount: u64,
+        nth: u64,
+    },
     /// Something happens to a window.
     Window {
         action: WindowAction,
@@ -182,6 +192,32 @@ fn currency() -> impl Strategy<Value = Currency> {
     prop_oneof![10 => Just(Currency::CNY), 3 => Just(HKD), 1 => Just(USD)]
 }
 
+fn order() -> impl Strategy<Value = Act> {
+    let what = prop_oneof![
+        1 => Just((OrderAction::Add as u8, OrderStep::Direct as u8)),
+        2 => Just((OrderAction::Amend as u8, OrderStep::Direct as u8)),
+        2 => Just((OrderAction::Suspend as u8, OrderStep::Direct as u8)),
+        2 => Just((OrderAction::CoverIn as u8, OrderStep::Propose as u8)),
+        2 => Just((OrderAction::CoverOut as u8, OrderStep::Propose as u8)),
+        3 => Just((OrderAction::SetCap as u8, OrderStep::Propose as u8)),
+        7 => Just((0, OrderStep::Approve as u8)),
+        1 => Just((0, OrderStep::Refuse as u8)),
+        1 => (0u8..8, 0u8..6),
+    ];
+    let amount = prop_oneof![8 => 0u64..4_000, 1 => Just(0), 1 => Just(u64::MAX)];
+    (what, 0u8..3, 0..=PARTICIPANTS, currency(), amount, 0u64..4).prop_map(
+        |((action, step), operator, participant, currency, amount, nth)| Act::Order {
+            action,
+            step,
+            operator,
+            participant,
+            currency,
+            amount,
+            nth,
+        },
+    )
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let span = prop_oneof![
         // Half seconds, so that events often come at the very moment of a deadline.
@@ -207,6 +243,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => span.prop_map(|millis| Act::Pass { millis }),
         2 => Just(Act::Tick),
         1 => Just(Act::Restart),
+        5 => order(),
         5 => (action, any::<usize>(), currency()).prop_map(|(action, nth, currency)| Act::Window { action, nth, currency }),
     ]
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use clearway::audit::{Recomputed, StateCounts, Statement, WindowTotals};
 use clearway::clearing::{ExceptionKind, Success};
-use clearway::domain::{Code, Currency, ParticipantIndex};
+use clearway::domain::{Code, Currency, ParticipantIndex, Position};
 
-use crate::directory::PARTICIPANTS;
 use crate::ledgers::Ledgers;
 
 impl Ledgers {
@@ -73,7 +72,30 @@ impl Ledgers {
                 .collect(),
             as_initiator: self.success(|success| success.as_initiator),
             as_responder: self.success(|success| success.as_responder),
+            orders: self.orders(),
+            funds: self.funds(),
         }
+    }
+
+    /// Orders by what became of them: an evening has fewer than are kept.
+    pub(crate) fn orders(&self) -> BTreeMap<u8, u64> {
+        let mut orders = BTreeMap::new();
+        for order in self.engine.order_outcomes() {
+            *orders.entry(order.outcome as u8).or_insert(0) += 1;
+        }
+        orders
+    }
+
+    /// Cover and cap by currency and participant, where there is an account.
+    fn funds(&self) -> Funds {
+        let mut funds = Funds::new();
+        for participant in self.engine.snapshot().participants {
+            for account in participant.accounts {
+                let place = (account.currency.0, usize::from(participant.index.0));
+                funds.insert(place, (account.cover, account.cap));
+            }
+        }
+        without_nothing(funds)
     }
 
     /// Exception items of this sort.
@@ -82,11 +104,18 @@ impl Ledgers {
     }
 
     fn success(&self, side: impl Fn(Success) -> [u64; 2]) -> BTreeMap<u16, [u64; 2]> {
-        (0..PARTICIPANTS)
+        (0..self.engine.participant_count() as u16)
             .map(|index| (index, side(self.engine.success(ParticipantIndex(index)))))
             .filter(|(_, figure)| figure[0] > 0)
             .collect()
     }
+}
+
+type Funds = BTreeMap<(u16, usize), (Position, Position)>;
+
+fn without_nothing(mut funds: Funds) -> Funds {
+    funds.retain(|_, sums| *sums != (0, 0));
+    funds
 }
 
 /// What is counted besides payments by state.
@@ -104,9 +133,21 @@ pub(crate) struct Counts {
     pub(crate) by_kind: BTreeMap<u8, [u64; 2]>,
     pub(crate) as_initiator: BTreeMap<u16, [u64; 2]>,
     pub(crate) as_responder: BTreeMap<u16, [u64; 2]>,
+    pub(crate) orders: BTreeMap<u8, u64>,
+    pub(crate) funds: Funds,
 }
 
 fn counts(recomputed: &Recomputed) -> Counts {
+    let mut funds = Funds::new();
+    let further = recomputed.further_currencies.iter();
+    let further = further.map(|totals| (totals.currency.0, &totals.covers, &totals.caps));
+    for (currency, covers, caps) in further.chain([(Currency::CNY.0, &recomputed.covers, &recomputed.caps)]) {
+        let sums = covers.iter().copied().zip(caps.iter().copied());
+        funds.extend(
+            sums.enumerate()
+                .map(|(participant, sums)| ((currency, participant), sums)),
+        );
+    }
     let unremembered = |code: Code| recomputed.unremembered.get(&(code as u8)).copied().unwrap_or(0);
     Counts {
         by_code: recomputed.by_code.clone(),
@@ -120,5 +161,7 @@ fn counts(recomputed: &Recomputed) -> Counts {
         by_kind: recomputed.by_kind.clone(),
         as_initiator: recomputed.as_initiator.clone(),
         as_responder: recomputed.as_responder.clone(),
+        orders: recomputed.orders.clone(),
+        funds: without_nothing(funds),
     }
 }

@@ -5,6 +5,8 @@ use clearway::domain::{Currency, CurrencyTerms, Kind, ParticipantIndex, Particip
 
 pub(crate) const INSTITUTIONS: u16 = 2;
 pub(crate) const PARTICIPANTS: u16 = 5;
+/// So many may join besides.
+pub(crate) const JOINING_MAX: u16 = 4;
 pub(crate) const MAXIMUM: u64 = 1_000;
 pub(crate) const HKD: Currency = Currency(344);
 /// A currency that the scheme has not opened.
@@ -17,7 +19,7 @@ const REFUND_DAYS: u32 = 1;
 /// The scheme's terms.
 pub(crate) fn scheme() -> SchemeTerms {
     let mut scheme = SchemeTerms::zeroed();
-    (scheme.resident_payments, scheme.parked_max) = (16, 3);
+    (scheme.resident_payments, scheme.parked_max) = (16, 2);
     scheme.participant_count = u32::from(PARTICIPANTS);
     scheme.maximum_minor = MAXIMUM;
     scheme.refund_days = REFUND_DAYS;

@@ -7,15 +7,16 @@ use clearway::audit::Auditor;
 use clearway::clearing::{Engine, Event, LedgerSnapshot, Outlet};
 use clearway::domain::{
     BindStep, Code, Currency, Direction, Kind, LinkId, MILLISECOND, ParticipantIndex, PaymentId, Position, SECOND,
-    UtcNanos, WindowId, WindowState,
+    SchemeCode, UtcNanos, WindowId, WindowState,
 };
 use clearway::wire::{
-    Answer, AnswerFlags, DaySealedEvent, Effect, FinalNotice, Frame, NotSentEvent, PaymentBody, RecordKind, ReplyBody,
-    ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template, WindowAction, WindowEvent,
+    Answer, AnswerFlags, DaySealedEvent, Effect, FinalNotice, Frame, NotSentEvent, OrderAction, OrderEvent, OrderStep,
+    PaymentBody, RecordKind, ReplyBody, ReplyEvent, ReplyOutcome, RequestEvent, RequestFlags, Reversal, Template,
+    WindowAction, WindowEvent,
 };
 
 use crate::acts::{Act, Change, DAY_NS, Flaw, RefundFlaw, Share};
-use crate::directory::{HKD, PARTICIPANTS, USD, participant, scheme};
+use crate::directory::{HKD, JOINING_MAX, PARTICIPANTS, USD, participant as terms_of, scheme};
 use crate::register::{Heard, Register};
 use crate::told::Told;
 
@@ -72,7 +73,7 @@ impl Ledgers {
         };
         ledgers.event(RecordKind::Genesis, bytes_of(&scheme()));
         for index in 0..PARTICIPANTS {
-            ledgers.event(RecordKind::Participant, bytes_of(&participant(index)));
+            ledgers.event(RecordKind::Participant, bytes_of(&terms_of(index)));
         }
         // The second currency's first window is left to the acts.
         ledgers.window(WindowAction::Open, Currency::CNY, WindowId::NONE);
@@ -405,11 +406,63 @@ impl Ledgers {
                 let long_ago = UtcNanos(self.time.0 - 2 * DAY_NS).business_date();
                 self.event(RecordKind::DaySealed, bytes_of(&DaySealedEvent::new(long_ago)));
             }
+            Act::Order {
+                action,
+                step,
+                operator,
+                participant,
+                currency,
+                amount,
+                nth,
+            } => {
+                let mut order = self.ordered(action, participant, currency, amount);
+                (order.action, order.step) = (action, step);
+                order.operator[0] = b'a' + operator;
+                if step > OrderStep::Propose as u8 {
+                    let proposals = self.engine.proposals();
+                    let at = proposals.len().checked_sub(1 + nth as usize);
+                    order = OrderEvent {
+                        step,
+                        operator: order.operator,
+                        proposal: at.map_or(nth, |at| proposals[at].event),
+                        ..OrderEvent::zeroed()
+                    };
+                }
+                self.event(RecordKind::Order, bytes_of(&order));
+            }
             Act::Window { action, nth, currency } => {
                 let windows = self.engine.snapshot().windows;
                 self.window(action, currency, windows[nth % windows.len()].id);
             }
         }
+    }
+
+    fn ordered(&self, action: u8, participant: u16, currency: Currency, amount: u64) -> OrderEvent {
+        let mut order = OrderEvent::zeroed();
+        order.participant = ParticipantIndex(participant);
+        match OrderAction::from_u8(action) {
+            Some(OrderAction::Add) => {
+                let next = self.engine.participant_count() as u16;
+                let joins = if next < PARTICIPANTS + JOINING_MAX { next } else { 0 };
+                order.participant = ParticipantIndex(joins);
+                order.terms = terms_of(joins % PARTICIPANTS);
+                (order.terms.index, order.terms.code) = (order.participant, SchemeCode([b'A' + joins as u8; 14]));
+                for account in &mut order.terms.accounts {
+                    (account.cover_minor, account.cap_minor) = (0, 0);
+                }
+            }
+            Some(OrderAction::Amend) => {
+                order.terms = terms_of(amount as u16 % PARTICIPANTS);
+                order.terms.payment_limit_minor = amount;
+                // Now and then timers that do not rise.
+                order.terms.doubt_ns += amount % 5 * 5 * SECOND;
+            }
+            Some(OrderAction::Suspend) => order.terms.suspended = (amount % 6) as u8 & 5,
+            Some(OrderAction::CoverIn | OrderAction::CoverOut | OrderAction::SetCap) | None => {
+                (order.currency, order.amount_minor) = (currency.0, amount);
+            }
+        }
+        order
     }
 
     /// Lets every timer run out, so that every payment becomes final, and closes the windows.

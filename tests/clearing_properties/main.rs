@@ -58,7 +58,8 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
     let mut reached = [0; 16];
     let mut committed = [0; 6];
     let mut windows = BTreeSet::new();
-    for _ in 0..96 {
+    let mut orders = BTreeSet::new();
+    for _ in 0..160 {
         let acts = acts().new_tree(&mut runner).expect("acts can be made up").current();
         let ledgers = Ledgers::play(&acts);
         let (figures, counts) = (ledgers.engine.figures(), ledgers.counts());
@@ -87,6 +88,7 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
         for (sum, count) in reached.iter_mut().zip(now) {
             *sum += count;
         }
+        orders.extend(ledgers.orders().into_keys());
         windows.extend(ledgers.engine.snapshot().windows.iter().map(|window| window.state));
     }
     let rules = [
@@ -111,6 +113,8 @@ fn the_acts_made_up_reach_every_state_and_every_answer() {
     }
     assert!(reached.iter().all(|&count| count > 0), "{reached:?}");
     assert_eq!(windows.len(), 5, "{windows:?}");
+    // All but TooMany.
+    assert_eq!(orders, (1..=11).collect(), "outcomes of orders");
     assert!(
         committed[1..].iter().all(|&count| count > 0),
         "of each kind: {committed:?}"

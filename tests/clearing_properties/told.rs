@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clearway::domain::{Code, PaymentId, WindowId};
 use clearway::wire::{Answer, AnswerFlags, EffectFrame, FinalNotice, Frame, PaymentBody};
 
-use crate::directory::PARTICIPANTS;
+use crate::directory::{JOINING_MAX, PARTICIPANTS};
 
 /// A final answer as its initiator first heard it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Told {
     /// Mandate tokens that initiators must be given.
     pub(crate) tokens: BTreeMap<PaymentId, [u64; 2]>,
     /// By participant, the words as they were first told.
-    pub(crate) words: [Vec<EffectFrame>; PARTICIPANTS as usize],
+    pub(crate) words: [Vec<EffectFrame>; (PARTICIPANTS + JOINING_MAX) as usize],
 }
 
 impl Told {

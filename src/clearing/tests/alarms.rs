@@ -185,7 +185,7 @@ fn every_breach_is_read_back_as_it_was_saved() {
 fn of_windows_settled_long_ago_the_sums_stay_and_the_nets_go() {
     let mut script = Script::new();
     let mut ids = Vec::new();
-    for _ in 0..70 {
+    for _ in 0..262 {
         script.committed_debit(BANK, 10);
         let windows = script.engine.snapshot().windows;
         let open = windows
@@ -202,7 +202,7 @@ fn of_windows_settled_long_ago_the_sums_stay_and_the_nets_go() {
     let windows = script.engine.snapshot().windows;
     let of = |id: &WindowId| windows.iter().find(|w| w.id == *id).expect("it is known").clone();
     let kept = ids.iter().filter(|id| of(id).has_nets).count();
-    assert_eq!(kept, 64);
+    assert_eq!(kept, 256);
     assert!(!of(&ids[5]).has_nets && of(&ids[6]).has_nets);
     assert_eq!((of(&ids[0]).committed, of(&ids[0]).gross), (1, 10));
     assert_eq!(script.engine.breach(), None);
