@@ -89,7 +89,8 @@ impl Bucket {
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct SharedBucket {
-    cost_ns: u64,
+    /// What one takes of the budget's time; 0 = no limit.
+    cost_ns: AtomicU64,
     /// The time up to which the budget is used.
     used_until_ns: AtomicU64,
 }
@@ -99,19 +100,26 @@ impl SharedBucket {
     #[must_use]
     pub fn for_taking(per_second: u32) -> Self {
         Self {
-            cost_ns: SECOND.checked_div(u64::from(per_second)).unwrap_or(0),
+            cost_ns: AtomicU64::new(SECOND.checked_div(u64::from(per_second)).unwrap_or(0)),
             used_until_ns: AtomicU64::new(0),
         }
+    }
+
+    /// The rate is another from now on; what was taken stays taken.
+    pub fn set_rate(&self, per_second: u32) {
+        let cost_ns = SECOND.checked_div(u64::from(per_second)).unwrap_or(0);
+        self.cost_ns.store(cost_ns, Ordering::Relaxed);
     }
 
     /// Takes one from the budget, if there is one.
     #[must_use]
     #[inline]
     pub fn take(&self, now: UtcNanos) -> bool {
-        let taken = |used_until_ns| used_after(self.cost_ns, SECOND, used_until_ns, now);
+        let cost_ns = self.cost_ns.load(Ordering::Relaxed);
+        let taken = |used_until_ns| used_after(cost_ns, SECOND, used_until_ns, now);
         // The number alone is shared; nothing else is published by it.
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.cost_ns == 0 || self.used_until_ns.fetch_update(set, fetch, taken).is_ok()
+        cost_ns == 0 || self.used_until_ns.fetch_update(set, fetch, taken).is_ok()
     }
 }
 
@@ -193,6 +201,17 @@ mod tests {
         assert_eq!(taken, 1_000);
         assert_eq!((0..900).filter(|_| bucket.take(start.plus(SECOND / 2))).count(), 500);
         assert!((0..5_000).all(|_| unlimited.take(start)));
+    }
+
+    #[test]
+    fn a_shared_buckets_rate_changes_while_it_is_used_and_what_was_taken_stays_taken() {
+        let (bucket, start) = (SharedBucket::for_taking(1_000), START);
+        let take = |count: usize, now| (0..count).filter(|_| bucket.take(now)).count();
+        assert_eq!(take(2_000, start), 1_000);
+        bucket.set_rate(10);
+        assert_eq!(take(50, start.plus(SECOND / 2)), 5);
+        bucket.set_rate(0);
+        assert_eq!(take(5_000, start.plus(SECOND / 2)), 5_000);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a process asks of the kernel for itself and its child: limits, an end with its parent, a signal.
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -57,6 +59,24 @@ pub fn die_with_parent(command: &mut Command) {
             }
         });
     }
+}
+
+/// The user who has connected to a Unix socket, as the kernel knows him.
+#[must_use]
+pub fn peer_user(stream: &UnixStream) -> Option<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: both live across the call, which writes at most `length` bytes into `credentials`.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0).then_some(credentials.uid)
 }
 
 /// Asks a child of this process to end in good order (SIGTERM).

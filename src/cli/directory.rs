@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::directory_apply::{ApplyArgs, apply};
 use super::output::{Table, money, print, report};
 use super::{CliError, Verdict};
 use crate::config::{Directory, DirectoryEntry};
@@ -53,6 +54,7 @@ enum DirectoryCommand {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    Apply(ApplyArgs),
 }
 
 pub(super) fn run(args: &DirectoryArgs) -> Result<Verdict, CliError> {
@@ -64,6 +66,7 @@ pub(super) fn run(args: &DirectoryArgs) -> Result<Verdict, CliError> {
         } => generate(*institutions, *banks, output.as_deref()),
         DirectoryCommand::Check { file, json } => check(file, json.as_deref()),
         DirectoryCommand::Show { file, json } => show(file, json.as_deref()),
+        DirectoryCommand::Apply(args) => apply(args),
     }
 }
 

@@ -4,11 +4,15 @@
 //! to stdout, progress and faults to stderr. A command that reports something takes `--json FILE`, `-` for stdout.
 
 mod admin;
+mod admin_show;
+mod admin_socket;
 mod bench;
 mod bench_journal;
 mod bench_settlement;
 mod demo;
 mod directory;
+mod directory_apply;
+mod directory_difference;
 mod doctor;
 mod journal;
 mod journal_archive;

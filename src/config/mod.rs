@@ -10,14 +10,16 @@ mod directory_generate;
 mod directory_toml;
 mod directory_write;
 mod fault;
+mod operators;
 mod profile;
 mod section;
 mod settings;
+mod sheet;
 
 pub use credential::{credential_hash, demo_credential};
 pub use directory::{Directory, DirectoryEntry};
 pub use fault::{ConfigError, Fault, FaultyFile};
+pub use operators::{OperatorSettings, WindowSettings, time_of_day};
 pub use profile::{AgentRole, BUILT_IN_PROFILES, JournalPlan, Profile, RingSizes, ThreadPlan};
-pub use settings::{
-    ArchiveSettings, BackendChoice, FollowerSettings, LinkSettings, Settings, SettlementSettings, WindowSettings,
-};
+pub use settings::{ArchiveSettings, BackendChoice, FollowerSettings, LinkSettings, Settings, SettlementSettings};
+pub use sheet::{AccountSheet, ParticipantSheet, currency_number, suspension_bits, suspension_names};

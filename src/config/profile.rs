@@ -61,8 +61,10 @@ pub enum AgentRole {
     Dispatch,
     /// Durable writes.
     Syncer,
-    /// Segments ahead, admin, reports.
+    /// Segments ahead.
     Housekeeping,
+    /// What operators ordered, and when windows close.
+    Steward,
     /// The second engine: register, snapshots, look-ups. May be left out.
     Follower,
 }
@@ -95,13 +97,14 @@ pub struct JournalPlan {
 
 impl AgentRole {
     /// All roles.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Link,
         Self::Sequencer,
         Self::Clearing,
         Self::Dispatch,
         Self::Syncer,
         Self::Housekeeping,
+        Self::Steward,
         Self::Follower,
     ];
 
@@ -115,6 +118,7 @@ impl AgentRole {
             Self::Dispatch => "dispatch",
             Self::Syncer => "syncer",
             Self::Housekeeping => "housekeeping",
+            Self::Steward => "steward",
             Self::Follower => "follower",
         }
     }
@@ -463,7 +467,7 @@ mod tests {
         }
         let small = Profile::load("small-vm").expect("it was just loaded");
         assert_eq!(small.link_agents, 1);
-        assert_eq!(small.threads.len(), 4);
+        assert_eq!(small.threads.len(), 5);
         assert_eq!(small.journal.segment_bytes, 64 * MIB);
         assert_eq!(small.driver.receive_buffers, 1_024);
         assert_eq!(Profile::load("server-16").expect("it was just loaded").link_agents, 4);

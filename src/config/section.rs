@@ -162,8 +162,23 @@ impl<'t, 'f> Section<'t, 'f> {
 
     /// A list of strings, each one of a few words.
     pub(super) fn words<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<Vec<Placed<T>>> {
-        let value = self.take(key)?;
         let example = words.first().map_or("…", |(word, _)| word);
+        let listed = self.list(key, example)?;
+        let chosen = listed.iter().filter_map(|text| {
+            let value = self.choose(key, text, words)?;
+            let span = text.span.clone();
+            Some(Placed { value, span })
+        });
+        Some(chosen.collect())
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<Placed<&'f str>>> {
+        self.list(key, "…")
+    }
+
+    fn list(&self, key: &'static str, example: &str) -> Option<Vec<Placed<&'f str>>> {
+        let value = self.take(key)?;
         let Some(list) = value.get_ref().as_array() else {
             self.fault(
                 value.span(),
@@ -172,28 +187,21 @@ impl<'t, 'f> Section<'t, 'f> {
             );
             return None;
         };
-        let mut chosen = Vec::new();
+        let mut texts = Vec::new();
         for item in list.iter() {
-            let Some(text) = item.get_ref().as_str() else {
-                self.fault(
+            match item.get_ref().as_str() {
+                Some(value) => texts.push(Placed {
+                    value,
+                    span: item.span(),
+                }),
+                None => self.fault(
                     item.span(),
                     format!("`{key}` lists a {}, not a text", item.get_ref().type_str()),
                     format!("write `{key} = [\"{example}\"]`"),
-                );
-                continue;
-            };
-            let placed = Placed {
-                value: text,
-                span: item.span(),
-            };
-            if let Some(value) = self.choose(key, &placed, words) {
-                chosen.push(Placed {
-                    value,
-                    span: item.span(),
-                });
+                ),
             }
         }
-        Some(chosen)
+        Some(texts)
     }
 
     fn choose<T: Copy>(&self, key: &str, text: &Placed<&str>, words: &[(&str, T)]) -> Option<T> {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigError, read_file};
+use super::operators::{OperatorSettings, WindowSettings, read_operators, read_windows};
 use super::profile::BUILT_IN_PROFILES;
 use super::section::{Section, read_toml};
 pub use crate::io::BackendChoice;
@@ -37,17 +38,10 @@ pub struct Settings {
     pub archive: ArchiveSettings,
     /// What is written of windows and days.
     pub settlement: SettlementSettings,
+    /// Who may give orders; without any, none is taken.
+    pub operators: Vec<OperatorSettings>,
     /// How long a shutdown waits for open payments, milliseconds; `None` = the directory's longest T1.
     pub shutdown_drain_ms: Option<u64>,
-}
-
-/// When windows close.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct WindowSettings {
-    /// Close the open window this often, seconds; `None` = only when an operator asks.
-    pub close_every_s: Option<u64>,
-    /// Settle a window as soon as it is closed.
-    pub settle: bool,
 }
 
 /// Limits on links.
@@ -176,6 +170,7 @@ impl Settings {
             links: LinkSettings::default(),
             follower: FollowerSettings::default(),
             archive: ArchiveSettings::default(),
+            operators: Vec::new(),
             shutdown_drain_ms: None,
         }
     }
@@ -220,11 +215,8 @@ impl Settings {
         if let Some(drain_ms) = self.shutdown_drain_ms {
             text.push_str(&format!("shutdown_drain_ms = {drain_ms}\n"));
         }
-        text.push_str("\n[windows]\n");
-        if let Some(close_every_s) = self.windows.close_every_s {
-            text.push_str(&format!("close_every_s = {close_every_s}\n"));
-        }
-        text.push_str(&format!("settle = {}\n", self.windows.settle));
+        text.push('\n');
+        text.push_str(&self.windows.to_toml());
         text.push_str(&format!(
             "\n[links]\nmax = {}\nhalf_open_max = {}\nhandshake_timeout_ms = {}\nkeepalive_ms = {}\nsend_timeout_ms = {}\n",
             self.links.max,
@@ -261,6 +253,10 @@ impl Settings {
             settlement.files,
             settlement.spool_days
         ));
+        for operator in &self.operators {
+            text.push('\n');
+            text.push_str(&operator.to_toml());
+        }
         text
     }
 }
@@ -312,6 +308,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
     let follower = read_follower(root);
     let archive = read_archive(root, base);
     let settlement = read_settlement(root, base, data.as_deref());
+    let operators = read_operators(root);
     let shutdown_drain_ms = root.integer("shutdown_drain_ms", 0..=600_000).map(|drain| drain.value);
     Some(Settings {
         listen: listen?.0,
@@ -326,6 +323,7 @@ fn read_settings(root: &Section<'_, '_>, base: &Path) -> Option<Settings> {
         follower,
         archive,
         settlement,
+        operators,
         shutdown_drain_ms,
     })
 }
@@ -352,18 +350,6 @@ fn resolve_profile(profile: &str, base: &Path) -> String {
     } else {
         base.join(profile).to_string_lossy().into_owned()
     }
-}
-
-fn read_windows(root: &Section<'_, '_>) -> WindowSettings {
-    let Some(section) = root.section("windows") else {
-        return WindowSettings::default();
-    };
-    let windows = WindowSettings {
-        close_every_s: section.integer("close_every_s", 1..=86_400).map(|every| every.value),
-        settle: section.flag_or("settle", false),
-    };
-    section.finish();
-    windows
 }
 
 fn read_follower(root: &Section<'_, '_>) -> FollowerSettings {
@@ -481,6 +467,7 @@ mod tests {
         settings.backend = BackendChoice::Mio;
         settings.windows = WindowSettings {
             close_every_s: Some(7),
+            close_at_s: vec![60],
             settle: true,
         };
         settings.links.keepalive_ms = 250;

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use super::links::LinkTable;
 use super::queue::{Queue, Waiting};
 use crate::agent::{Agent, AgentError, RETRY_PAUSE, Ring, SwitchClock};
-use crate::domain::{Code, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
+use crate::domain::{Code, LinkContract, LinkId, MILLISECOND, ParticipantIndex, PaymentId, PaymentSlot, UtcNanos};
 use crate::journal::{Positions, TailView};
 use crate::memory::ChunkedTable;
 use crate::wire::{
@@ -66,8 +66,10 @@ pub struct DispatchParts {
     pub positions: Arc<Positions>,
     /// Connections of each link agent: tells whose a link slot is.
     pub connections_max: usize,
-    /// Per participant, the requests it takes a second over all its links; 0 = no limit.
-    pub requests_per_second_max: Vec<u32>,
+    /// Each participant's contract, in the order of their numbers.
+    pub contracts: Vec<LinkContract>,
+    /// How many participants there is room for.
+    pub room: usize,
     /// Payments that memory is set aside for at start.
     pub payments_expected: usize,
     /// The clock.
@@ -99,6 +101,14 @@ pub struct Dispatch {
     now: UtcNanos,
 }
 
+fn link_table(parts: &DispatchParts) -> LinkTable {
+    let mut table = LinkTable::new(parts.room);
+    for (index, contract) in (0u16..).zip(&parts.contracts) {
+        table.agree(ParticipantIndex(index), contract);
+    }
+    table
+}
+
 /// Room that one effect may need at most.
 const ROOM_RESERVED: usize = 8;
 
@@ -107,8 +117,8 @@ impl Dispatch {
     #[must_use]
     pub fn new(parts: DispatchParts) -> Self {
         Self {
-            links: LinkTable::new(&parts.requests_per_second_max),
-            queues: (0..parts.requests_per_second_max.len())
+            links: link_table(&parts),
+            queues: (0..parts.room)
                 .map(|_| Queue::new(STATUS_REQUESTS_PER_SECOND))
                 .collect(),
             waiting: Vec::new(),
@@ -205,7 +215,9 @@ impl Dispatch {
                 Effect::Frame(frame) => self.frame(frame),
                 Effect::Release { slot } => self.release(slot),
                 Effect::LookUp(_) => bump(&self.parts.counters.look_ups, 1),
-                Effect::Contract { .. } | Effect::Ordered { .. } | Effect::CoverAlarm { .. } => {}
+                Effect::Contract { participant, contract } => self.links.agree(participant, &contract),
+                // The steward's, by a ring of its own.
+                Effect::Ordered { .. } | Effect::CoverAlarm { .. } => {}
                 Effect::Cut { link, code } => {
                     if self.links.get_mut(link).is_some() {
                         self.push(link, OutboundKind::Cut { code });

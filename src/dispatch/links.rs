@@ -1,7 +1,7 @@
 //! The links dispatch may use, and what each still takes.
 
 use crate::agent::Bucket;
-use crate::domain::{LinkId, ParticipantIndex, UtcNanos};
+use crate::domain::{LinkContract, LinkId, ParticipantIndex, UtcNanos};
 use crate::wire::LinkChange;
 
 /// One established link.
@@ -11,7 +11,10 @@ pub(super) struct DispatchLink {
     pub(super) participant: ParticipantIndex,
     /// Requests sent on it and not yet final.
     pub(super) in_flight: u32,
+    /// The lower of what was agreed when it came up and what its participant's contract says now.
     pub(super) in_flight_max: u32,
+    /// What was agreed when it came up, or since.
+    agreed_in_flight_max: u32,
     /// What the participant wants on this link.
     rate: Bucket,
     /// What it was given does not leave.
@@ -24,6 +27,8 @@ struct Lines {
     slots: Vec<u16>,
     /// What it takes a second over all its links; a new link brings no new budget.
     rate: Bucket,
+    /// What one of its links takes unanswered, whatever was agreed when the link came up.
+    in_flight_max: u32,
 }
 
 /// All established links, by slot and by participant.
@@ -34,15 +39,30 @@ pub(super) struct LinkTable {
 }
 
 impl LinkTable {
-    /// No links yet; a participant takes as many requests a second as stands at its index, 0 = no limit.
-    pub(super) fn new(requests_per_second_max: &[u32]) -> Self {
-        let lines = |&per_second| Lines {
+    /// No links yet, and room for so many participants.
+    pub(super) fn new(room: usize) -> Self {
+        let lines = || Lines {
             slots: Vec::new(),
-            rate: Bucket::for_sending(per_second),
+            rate: Bucket::for_sending(0),
+            in_flight_max: u32::MAX,
         };
         Self {
             links: Vec::new(),
-            by_participant: requests_per_second_max.iter().map(lines).collect(),
+            by_participant: std::iter::repeat_with(lines).take(room).collect(),
+        }
+    }
+
+    /// A participant's contract is this from now on. Less holds at once on the links that are there, more on those that come.
+    pub(super) fn agree(&mut self, participant: ParticipantIndex, contract: &LinkContract) {
+        let Some(lines) = self.by_participant.get_mut(participant.index()) else {
+            return;
+        };
+        lines.rate = lines.rate.for_sending_from_now_on(contract.request_per_second_max);
+        lines.in_flight_max = contract.request_in_flight_max;
+        for &slot in &lines.slots {
+            if let Some(link) = &mut self.links[usize::from(slot)] {
+                link.in_flight_max = link.agreed_in_flight_max.min(contract.request_in_flight_max);
+            }
         }
     }
 
@@ -64,15 +84,17 @@ impl LinkTable {
                     link.slot()
                 );
                 let rate = Bucket::for_sending(per_second_max);
+                let lines = &mut self.by_participant[participant.index()];
                 self.links[link.slot()] = Some(DispatchLink {
                     id: link,
                     participant,
                     in_flight: 0,
-                    in_flight_max,
+                    in_flight_max: in_flight_max.min(lines.in_flight_max),
+                    agreed_in_flight_max: in_flight_max,
                     rate,
                     clogged: false,
                 });
-                self.by_participant[participant.index()].slots.push(link.slot() as u16);
+                lines.slots.push(link.slot() as u16);
                 Some(participant)
             }
             LinkChange::Contract {
@@ -80,10 +102,13 @@ impl LinkTable {
                 in_flight_max,
                 per_second_max,
             } => {
+                let participant = self.get_mut(link)?.participant;
+                let most = self.by_participant[participant.index()].in_flight_max;
                 let known = self.get_mut(link)?;
-                known.in_flight_max = in_flight_max;
+                known.in_flight_max = in_flight_max.min(most);
+                known.agreed_in_flight_max = in_flight_max;
                 known.rate = known.rate.for_sending_from_now_on(per_second_max);
-                Some(known.participant)
+                Some(participant)
             }
             LinkChange::Down { link } => {
                 let participant = self.get_mut(link)?.participant;
@@ -204,9 +229,42 @@ mod tests {
         link
     }
 
+    fn contract(request_in_flight_max: u32, request_per_second_max: u32) -> LinkContract {
+        LinkContract {
+            request_in_flight_max,
+            request_per_second_max,
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    #[test]
+    fn a_contract_that_allows_less_holds_at_once_and_one_that_allows_more_as_far_as_was_agreed() {
+        let mut table = LinkTable::new(4);
+        table.agree(BANK, &contract(8, 0));
+        let link = up(&mut table, 0, 8);
+        let take = |table: &mut LinkTable| std::iter::from_fn(|| table.take_credit(BANK, NOW)).count();
+        assert_eq!(take(&mut table), 8);
+        table.agree(BANK, &contract(3, 0));
+        for _ in 0..5 {
+            table.give_credit(link);
+        }
+        assert_eq!(take(&mut table), 0, "three are still unanswered");
+        table.give_credit(link);
+        assert_eq!(take(&mut table), 1);
+        table.agree(BANK, &contract(100, 0));
+        assert_eq!(take(&mut table), 5, "the link was told that it gets eight");
+        let other = up(&mut table, 1, 20);
+        assert_eq!(take(&mut table), 20);
+        table.change(LinkChange::Down { link: other });
+        table.agree(BANK, &contract(2, 0));
+        // It signed on before, and is told to dispatch after.
+        up(&mut table, 1, 20);
+        assert_eq!(take(&mut table), 2);
+    }
+
     #[test]
     fn requests_spread_by_load_and_stop_at_the_contract() {
-        let mut table = LinkTable::new(&[0; 4]);
+        let mut table = LinkTable::new(4);
         let (small, large) = (up(&mut table, 0, 2), up(&mut table, 7, 6));
         let mut taken = Vec::new();
         while let Some(link) = table.take_credit(BANK, NOW) {
@@ -225,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_link_whose_rate_is_used_up_leaves_the_others_their_turn() {
-        let mut table = LinkTable::new(&[0; 4]);
+        let mut table = LinkTable::new(4);
         let link = |slot| LinkId::new(slot, 1);
         for (slot, in_flight_max, per_second_max) in [(0, 1_000, 40), (1, 4, 0)] {
             table.change(LinkChange::Up {
@@ -242,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_participants_rate_holds_over_all_its_links_and_is_not_new_with_a_new_one() {
-        let mut table = LinkTable::new(&[0, 0, 0, 200]);
+        let mut table = LinkTable::new(4);
+        table.agree(BANK, &contract(5_000, 200));
         let first = up(&mut table, 0, 1_000);
         up(&mut table, 1, 1_000);
         let take = |table: &mut LinkTable, now| std::iter::from_fn(|| table.take_credit(BANK, now)).count();
@@ -264,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_link_that_says_its_contract_again_is_not_sent_more_for_it() {
-        let mut table = LinkTable::new(&[0; 4]);
+        let mut table = LinkTable::new(4);
         let link = up(&mut table, 0, 1_000);
         let says = |table: &mut LinkTable, per_second_max| {
             table.change(LinkChange::Contract {
@@ -289,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_clogged_link_takes_no_requests_until_it_is_clear_and_words_only_where_no_other_does() {
-        let mut table = LinkTable::new(&[0; 4]);
+        let mut table = LinkTable::new(4);
         let (clogged, other) = (up(&mut table, 0, 10), up(&mut table, 1, 2));
         table.change(LinkChange::Clogged { link: clogged });
         let taken: Vec<_> = std::iter::from_fn(|| table.take_credit(BANK, NOW)).collect();
@@ -307,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_link_of_an_earlier_generation_is_not_this_link() {
-        let mut table = LinkTable::new(&[0; 4]);
+        let mut table = LinkTable::new(4);
         let link = up(&mut table, 0, 2);
         table.change(LinkChange::Down { link });
         assert!(!table.has_links(BANK));

@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use super::desk::Desk;
 use super::lists::Wanted;
 use super::status::LedgerView;
+use super::wishes::Wishes;
 use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SwitchClock};
-use crate::config::WindowSettings;
-use crate::domain::{Currency, SECOND, UtcNanos, WindowId, WindowState};
+use crate::domain::{Currency, SECOND, UtcNanos, WindowState};
 use crate::journal::{JournalError, Positions, Preparation, Preparer};
 use crate::wire::{Intake, WindowAction, WindowEvent};
 
@@ -21,19 +21,8 @@ const ROUND: Duration = Duration::from_millis(100);
 const NO_SPACE_PAUSE_NS: u64 = SECOND;
 /// While a segment is made, it is looked this often whether the next piece of it may be written.
 const PIECE_PAUSE: Duration = Duration::from_millis(2);
-/// A close that clearing has not shown by then changed nothing: the day has no window number left.
-const CLOSING_NS_MAX: u64 = 2 * SECOND;
 /// Intake stops while less than this is prepared, as a share of a segment.
 const LOW_ROOM_SHARE: u64 = 2;
-
-/// Wishes of operators, set by the admin socket.
-#[derive(Debug, Default)]
-pub struct Wishes {
-    /// Close every currency's open window.
-    pub close_windows: AtomicBool,
-    /// Settle every closed window.
-    pub settle: AtomicBool,
-}
 
 /// What housekeeping is made of.
 pub struct HousekeepingParts {
@@ -51,10 +40,8 @@ pub struct HousekeepingParts {
     pub priority: Arc<Ring<Intake>>,
     /// Snapshots.
     pub desk: Desk,
-    /// The scheme's currencies.
-    pub currencies: Vec<Currency>,
-    /// The windows' schedule.
-    pub windows: WindowSettings,
+    /// Settle a window as soon as it is closed.
+    pub settle: bool,
     /// Operators' wishes.
     pub wishes: Arc<Wishes>,
     /// The clock.
@@ -64,10 +51,7 @@ pub struct HousekeepingParts {
 /// The housekeeping agent.
 pub struct Housekeeping {
     parts: HousekeepingParts,
-    close_next: Option<UtcNanos>,
     settle_pending: bool,
-    /// When windows were last told to close, until clearing is seen to have done it.
-    closing_since: Option<UtcNanos>,
     /// What the ledger was asked, to know which windows are to be settled.
     asked: Option<Receiver<Box<LedgerView>>>,
     /// Window events that found the sequencer's ring full.
@@ -85,9 +69,7 @@ impl Housekeeping {
     pub fn new(parts: HousekeepingParts) -> Self {
         let now = parts.clock.now();
         Self {
-            close_next: parts.windows.close_every_s.map(|s| now.plus(s * SECOND)),
-            settle_pending: parts.windows.settle,
-            closing_since: None,
+            settle_pending: parts.settle,
             asked: None,
             deferred: VecDeque::new(),
             prepare_next: now,
@@ -162,27 +144,8 @@ impl Housekeeping {
         room >= self.parts.segment_bytes / LOW_ROOM_SHARE
     }
 
-    fn close_windows(&mut self, now: UtcNanos) -> usize {
-        let due = self.close_next.is_some_and(|next| now >= next);
-        if due && let Some(every) = self.parts.windows.close_every_s {
-            self.close_next = Some(now.plus(every * SECOND));
-        }
-        // A wish that comes before the ledger is ready waits for it.
-        let wished = self.ready && self.parts.wishes.close_windows.swap(false, Ordering::AcqRel);
-        if !(due || wished) || !self.ready {
-            return 0;
-        }
-        self.closing_since = Some(now);
-        for at in 0..self.parts.currencies.len() {
-            let currency = self.parts.currencies[at];
-            self.tell_sequencer(WindowEvent::new(WindowAction::Close, currency, WindowId::NONE));
-        }
-        self.settle_pending |= self.parts.windows.settle;
-        1
-    }
-
     /// Settles every closed window, two events each, once clearing has said which those are.
-    fn settle(&mut self, now: UtcNanos) -> usize {
+    fn settle(&mut self) -> usize {
         if self.ready && self.asked.is_none() {
             let wished = self.parts.wishes.settle.swap(false, Ordering::AcqRel);
             if wished || self.settle_pending {
@@ -201,14 +164,6 @@ impl Housekeeping {
             }
         };
         self.asked = None;
-        if let Some(since) = self.closing_since {
-            if !self.have_closed(&view, since) && now.since(since) < CLOSING_NS_MAX {
-                // The answer is older than the close: what it closes is settled, too.
-                self.settle_pending = true;
-            } else {
-                self.closing_since = None;
-            }
-        }
         let mut work = 1;
         for window in &view.snapshot.windows {
             let unsettled = matches!(window.state, WindowState::Closed | WindowState::Aborted);
@@ -221,15 +176,6 @@ impl Housekeeping {
             work += 1;
         }
         work
-    }
-
-    /// True when every currency's open window was opened by a close at `since` or later.
-    fn have_closed(&self, view: &LedgerView, since: UtcNanos) -> bool {
-        self.parts.currencies.iter().all(|currency| {
-            view.snapshot.windows.iter().any(|window| {
-                window.currency == currency.0 && window.state == WindowState::Open && window.opened >= since
-            })
-        })
     }
 
     fn tell_sequencer(&mut self, event: WindowEvent) {
@@ -259,8 +205,7 @@ impl Agent for Housekeeping {
         let now = self.parts.clock.now();
         let mut work = self.open_when_ready() + self.hand_over();
         work += self.prepare(now);
-        work += self.settle(now);
-        work += self.close_windows(now);
+        work += self.settle();
         Ok(work)
     }
 

@@ -66,6 +66,7 @@ impl SnapshotDesk {
         };
         let exceptions = engine.exceptions();
         let newest = exceptions.len().saturating_sub(wanted.exceptions_max());
+        let orders = wanted == Wanted::Orders;
         let view = LedgerView {
             snapshot: engine.snapshot(),
             figures: engine.figures().clone(),
@@ -75,6 +76,8 @@ impl SnapshotDesk {
                 .map(|item| (*item, engine.responder(item.payment)))
                 .collect(),
             exceptions_total: exceptions.len() as u64,
+            proposals: if orders { engine.proposals() } else { Vec::new() },
+            outcomes: if orders { engine.order_outcomes() } else { Vec::new() },
         };
         // The asker may have stopped waiting.
         let _ = asker.try_send(Box::new(view));

@@ -18,6 +18,8 @@ pub enum Wanted {
     InDoubt,
     /// The newest exception items too.
     Exceptions,
+    /// Proposals that wait, and what became of the last orders.
+    Orders,
 }
 
 impl Wanted {
@@ -25,7 +27,7 @@ impl Wanted {
     pub(super) const fn in_doubt_max(self) -> usize {
         match self {
             Self::InDoubt => ROWS_MAX,
-            Self::Ledger | Self::Exceptions => 0,
+            Self::Ledger | Self::Exceptions | Self::Orders => 0,
         }
     }
 
@@ -33,7 +35,7 @@ impl Wanted {
     pub(super) const fn exceptions_max(self) -> usize {
         match self {
             Self::Exceptions => ROWS_MAX,
-            Self::Ledger | Self::InDoubt => 0,
+            Self::Ledger | Self::InDoubt | Self::Orders => 0,
         }
     }
 }

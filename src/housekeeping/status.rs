@@ -7,8 +7,12 @@ use serde_json::{Value, json};
 
 use super::archivist::ArchivistView;
 use super::lists::success_json;
+use super::steward::StewardView;
 use crate::agent::IntakeGate;
-use crate::clearing::{ExceptionItem, Figures, InDoubtSnapshot, LedgerSnapshot};
+use crate::clearing::{
+    ExceptionItem, Figures, InDoubtSnapshot, LedgerSnapshot, OrderOutcomeSnapshot, ProposalSnapshot,
+};
+use crate::config::suspension_names;
 use crate::dispatch::DispatchCounters;
 use crate::domain::{Code, Kind, ParticipantIndex, Position, Scene, WindowState};
 use crate::follower::FollowerCounters;
@@ -28,6 +32,10 @@ pub struct LedgerView {
     pub exceptions: Vec<(ExceptionItem, Option<ParticipantIndex>)>,
     /// How many exception items there are.
     pub exceptions_total: u64,
+    /// Proposals that wait for a second person, where they were asked for.
+    pub proposals: Vec<ProposalSnapshot>,
+    /// What became of the last orders, where that was asked for.
+    pub outcomes: Vec<OrderOutcomeSnapshot>,
 }
 
 /// What a status is made from, beside the ledger.
@@ -57,6 +65,8 @@ pub struct StatusSource {
     pub positions: Arc<Positions>,
     /// The follower's figures, where there is one.
     pub follower: Option<Arc<FollowerCounters>>,
+    /// The steward's figures.
+    pub steward: Arc<StewardView>,
     /// What the start cost, as JSON.
     pub start: Value,
     /// What the archivist has come to.
@@ -111,6 +121,12 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
             "bytes_synced": positions.synced_bytes(),
             "syncs": positions.syncs(),
         },
+        "close_next_ns": close_next(&source.steward),
+        "alarms": {
+            "raised": source.steward.alarms_raised.load(Ordering::Relaxed),
+            "fallen": source.steward.alarms_fallen.load(Ordering::Relaxed),
+            "left_out": source.steward.alarms_left_out.load(Ordering::Relaxed),
+        },
         "start": source.start,
         "follower": source.follower.as_ref().map(|follower| follower.json(positions.durable())),
         "chain": source.archivist.chain_json(),
@@ -133,6 +149,11 @@ pub fn status_json(source: &StatusSource, ledger: Option<&LedgerView>) -> Value 
         }
     }
     status
+}
+
+/// When windows close next; nothing where only an operator closes them.
+fn close_next(steward: &StewardView) -> Option<u64> {
+    Some(steward.next_close_ns.load(Ordering::Relaxed)).filter(|&next| next != u64::MAX)
 }
 
 fn ledger_json(ledger: &LedgerView) -> Value {
@@ -186,9 +207,24 @@ fn ledger_json(ledger: &LedgerView) -> Value {
             "currency": w.currency,
             "committed": w.committed,
         })),
+        "alarmed": alarmed(snapshot),
         "reserved_minor": sum(snapshot.participants.iter().map(|p| p.reserved).sum()),
         "largest_position": largest.map(|p| json!({ "code": p.code.text(), "minor": sum(p.position) })),
     })
+}
+
+/// Accounts by the level that their alarm has come to, per cent of the cap.
+fn alarmed(snapshot: &LedgerSnapshot) -> Value {
+    let mut levels =
+        std::collections::BTreeMap::from([("50".to_owned(), 0_u64), ("75".to_owned(), 0), ("90".to_owned(), 0)]);
+    let accounts = snapshot
+        .participants
+        .iter()
+        .flat_map(|participant| &participant.accounts);
+    for account in accounts.filter(|account| account.level_bp > 0) {
+        *levels.entry((account.level_bp / 100).to_string()).or_default() += 1;
+    }
+    json!(levels)
 }
 
 /// `participants`.
@@ -202,6 +238,8 @@ pub fn participants_json(snapshot: &LedgerSnapshot, links: impl Fn(usize) -> u64
                 "index": p.index.0,
                 "code": p.code.text(),
                 "links": links(p.index.index()),
+                "suspended": suspension_names(p.suspended),
+                "alarm_bp": p.level_bp,
                 "position_minor": sum(p.position),
                 "reserved_minor": sum(p.reserved),
                 "cover_minor": sum(p.cover),

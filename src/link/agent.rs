@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::counters::{LinkCounters, add, sub};
 use super::outgoing::Outgoing;
+use super::roster::Roster;
 use super::session::{Session, SessionTimes};
 use crate::agent::{
     Agent, AgentError, Bucket, IntakeGate, IntakeState, RETRY_PAUSE, Ring, SharedBucket, SwitchClock, Wakeup,
 };
 use crate::config::Directory;
-use crate::domain::{LinkId, MILLISECOND, ParticipantIndex, UtcNanos};
+use crate::domain::{LinkContract, LinkId, MILLISECOND, ParticipantIndex, UtcNanos};
 use crate::io::{BufferShare, Completion, Connection, Driver};
 use crate::journal::{Positions, TailView};
 use crate::wire::{FRAME_BYTES_MAX, FrameRun, Intake, LinkChange, Outbound, Query, TerminateCode};
@@ -63,16 +64,24 @@ pub struct IntakeRates {
 }
 
 impl IntakeRates {
-    /// Of every participant, by index.
+    /// Of every participant, by index, with room for `room` of them.
     #[must_use]
-    pub fn of(directory: &Directory) -> Arc<[Self]> {
-        let entries = directory.participants.iter();
-        entries
-            .map(|entry| Self {
-                payments: SharedBucket::for_taking(entry.terms.contract.intake_per_second_max),
-                inquiries: SharedBucket::for_taking(entry.terms.contract.inquiries_per_second_max),
+    pub fn of(directory: &Directory, room: usize) -> Arc<[Self]> {
+        let contracts = directory.participants.iter().map(|entry| entry.terms.contract);
+        let unused = std::iter::repeat_with(bytemuck::Zeroable::zeroed);
+        let contracts = contracts.chain(unused).take(room);
+        contracts
+            .map(|contract: LinkContract| Self {
+                payments: SharedBucket::for_taking(contract.intake_per_second_max),
+                inquiries: SharedBucket::for_taking(contract.inquiries_per_second_max),
             })
             .collect()
+    }
+
+    /// The contract has changed; what was taken stays taken.
+    pub(super) fn set(&self, contract: &LinkContract) {
+        self.payments.set_rate(contract.intake_per_second_max);
+        self.inquiries.set_rate(contract.inquiries_per_second_max);
     }
 }
 
@@ -95,7 +104,7 @@ pub struct LinkAgentParts {
     /// Where it says how far it has copied.
     pub positions: Arc<Positions>,
     /// Who may come.
-    pub directory: Arc<Directory>,
+    pub roster: Arc<Roster>,
     /// Whether new payments are taken.
     pub gate: Arc<IntakeGate>,
     /// The clock.

@@ -185,12 +185,12 @@ impl LinkAgent {
     fn session_frame(&mut self, connection: Connection, template: Template, frame: &[u8]) {
         let at = connection.0 as usize;
         let Some(link) = &mut self.links[at] else { return };
-        let (directory, counts, words) = (&self.parts.directory, &self.parts.link_counts, &self.parts.next_words);
+        let (roster, counts, words) = (&self.parts.roster, &self.parts.link_counts, &self.parts.next_words);
         let event = link.session.on_frame(
             template,
             frame,
             self.now,
-            |code, credential| identify(directory, counts, code, credential),
+            |code, credential| identify(&roster.current(), counts, code, credential),
             |participant| next_word(words, participant),
             link.outgoing.session_bytes(),
         );

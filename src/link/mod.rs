@@ -10,8 +10,10 @@ mod door;
 mod inward;
 mod outgoing;
 mod outward;
+mod roster;
 mod session;
 
 pub use agent::{IntakeRates, LinkAgent, LinkAgentParts, LinkLimits, LinkRings};
 pub use counters::LinkCounters;
+pub use roster::Roster;
 pub use session::{Identity, Session, SessionEvent, SessionTimes};

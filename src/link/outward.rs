@@ -182,12 +182,10 @@ impl LinkAgent {
         let Some(link) = self.links[at as usize].as_mut().filter(|link| !link.closing) else {
             return;
         };
-        let participant = link
-            .counted
-            .map(|p| self.parts.directory.participants[p.index()].terms.code);
+        let entry = link.counted.and_then(|p| self.parts.roster.entry(p));
         tracing::info!(
             link = link.id.0,
-            participant = participant.map(|code| code.text()),
+            participant = entry.map(|entry| entry.terms.code.text()),
             code = code as u8,
             "link cut: {}",
             code.text()

@@ -219,6 +219,7 @@ impl Plan {
         settings.windows = WindowSettings {
             close_every_s: self.close_every_s,
             settle: true,
+            ..WindowSettings::default()
         };
         settings
     }
@@ -294,6 +295,7 @@ fn profile(random: &mut Random) -> Profile {
             vec![Link, Sequencer, Clearing, Dispatch],
             vec![Syncer],
             vec![Housekeeping],
+            vec![AgentRole::Steward],
             vec![AgentRole::Follower],
         ];
     }

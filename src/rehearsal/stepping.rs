@@ -169,7 +169,7 @@ impl Switch {
     }
 
     pub(super) fn close_windows(&self) {
-        self.rest.wishes.close_windows.store(true, Ordering::Release);
+        self.rest.wishes.close_all();
     }
 
     /// Holds a thread: it gets no time until then.
@@ -241,7 +241,7 @@ impl Switch {
         let is_cold = |thread: &Thread| {
             matches!(
                 thread.roles[..],
-                [AgentRole::Syncer] | [AgentRole::Housekeeping] | [AgentRole::Follower]
+                [AgentRole::Syncer] | [AgentRole::Housekeeping] | [AgentRole::Steward] | [AgentRole::Follower]
             )
         };
         self.threads.sort_by_key(is_cold);

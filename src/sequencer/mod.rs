@@ -14,14 +14,16 @@ use crate::domain::{MILLISECOND, UtcNanos};
 use crate::io::BufferShare;
 use crate::journal::{Appender, Full};
 use crate::wire::{
-    FindingEvent, FrameRun, Intake, IntakeStamp, NotSentEvent, PaymentRequest, RecordKind, Reply, ReplyEvent,
-    RequestEvent,
+    FindingEvent, FrameRun, Intake, IntakeStamp, NotSentEvent, OrderEvent, PaymentRequest, RecordKind, Reply,
+    ReplyEvent, RequestEvent,
 };
 
 /// Frames taken per duty cycle and ring, so that no loop keeps others from their turn for long.
 const FRAMES_PER_CYCLE: usize = 8_192;
 /// Findings taken per duty cycle.
 const FINDINGS_PER_CYCLE: usize = 1_024;
+/// Orders taken per duty cycle: they are few, and never keep payments from their turn.
+const ORDERS_PER_CYCLE: usize = 16;
 /// What one open payment may still append: a reply, a status reply, a NotSent.
 const BYTES_PER_OPEN_PAYMENT: u64 = 320;
 /// Room kept beside that for ticks, windows and groups.
@@ -57,6 +59,8 @@ pub struct SequencerParts {
     pub priority: Arc<Ring<Intake>>,
     /// What the register found.
     pub findings: Arc<Ring<FindingEvent>>,
+    /// What operators order.
+    pub orders: Arc<Ring<OrderEvent>>,
     /// The receive buffers of each link agent.
     pub shares: Vec<Arc<BufferShare>>,
     /// Wakes link agents whose buffers went home.
@@ -75,6 +79,7 @@ pub struct Sequencer {
     held_request: Option<FrameRun>,
     held_priority: Option<Intake>,
     held_finding: Option<FindingEvent>,
+    held_order: Option<OrderEvent>,
     /// The last time given to an event.
     time: UtcNanos,
     appended_at: UtcNanos,
@@ -92,6 +97,7 @@ impl Sequencer {
             held_request: None,
             held_priority: None,
             held_finding: None,
+            held_order: None,
             time: last_time,
             appended_at: now,
             slewed_at: now,
@@ -129,6 +135,27 @@ impl Sequencer {
                 .append(RecordKind::Finding, self.time, size_of::<FindingEvent>(), write);
             if appended.is_err() {
                 self.held_finding = Some(finding);
+                break;
+            }
+            work += 1;
+        }
+        work
+    }
+
+    /// In the order in which they came; between events of payments, never instead of one.
+    fn take_orders(&mut self) -> usize {
+        let mut work = 0;
+        while work < ORDERS_PER_CYCLE {
+            let Some(order) = self.held_order.take().or_else(|| self.parts.orders.pop()) else {
+                break;
+            };
+            let write = |payload: &mut [u8]| payload.copy_from_slice(bytemuck::bytes_of(&order));
+            let appended = self
+                .parts
+                .appender
+                .append(RecordKind::Order, self.time, size_of::<OrderEvent>(), write);
+            if appended.is_err() {
+                self.held_order = Some(order);
                 break;
             }
             work += 1;
@@ -289,7 +316,7 @@ impl Agent for Sequencer {
             }
         }
         let mut work = self.take_priority();
-        work += self.take_findings();
+        work += self.take_findings() + self.take_orders();
         let requests = self.take_requests();
         if work + requests > 0 {
             for home in &self.parts.homes {
@@ -337,6 +364,7 @@ impl Agent for Sequencer {
         if self.held_request.is_none()
             && self.held_priority.is_none()
             && self.held_finding.is_none()
+            && self.held_order.is_none()
             && deadline != Some(Duration::ZERO)
         {
             return deadline;

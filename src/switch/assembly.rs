@@ -16,7 +16,7 @@ use crate::agent::{
 };
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::housekeeping::{
-    AdminServer, Archivist, ArchivistParts, ArchivistView, Desk, LedgerView, RetentionFloors, StatusSource,
+    AdminServer, Archivist, ArchivistParts, ArchivistView, Desk, LedgerView, Office, RetentionFloors, StatusSource,
     participants_json, status_json, windows_json,
 };
 use crate::journal::{Positions, Superblock};
@@ -29,6 +29,7 @@ pub struct RunningSwitch {
     pipeline: Vec<AgentThread>,
     syncer: AgentThread,
     housekeeping: AgentThread,
+    steward: AgentThread,
     follower: Option<AgentThread>,
     archivist: AgentThread,
     admin: AdminServer,
@@ -90,19 +91,24 @@ pub fn start(
         dispatch: stages.dispatch_counters,
         positions: Arc::clone(&stages.positions),
         follower: stages.follower.clone(),
+        steward: Arc::clone(&stages.steward),
         start: stages.start.json(),
         archivist: ArchivistView::default(),
         clock,
     };
-    let admin = AdminServer::start(
-        &settings.admin_socket,
-        source.clone(),
-        Arc::clone(&stages.desk),
-        stages.wishes,
-        stages.threads.of(AgentRole::Housekeeping, 0)?,
-        stages.link_counts,
-    )
-    .map_err(SwitchError::host(format!(
+    let office = Office {
+        source: source.clone(),
+        desk: Arc::clone(&stages.desk),
+        orders: Arc::clone(&stages.orders),
+        roster: Arc::clone(&stages.roster),
+        wishes: Arc::clone(&stages.wishes),
+        steward: stages.threads.of(AgentRole::Steward, 0)?,
+        settler: stages.threads.of(AgentRole::Housekeeping, 0)?,
+        currencies: stages.currencies.clone(),
+        link_counts: Arc::clone(&stages.link_counts),
+        directory: settings.directory.clone(),
+    };
+    let admin = AdminServer::start(&settings.admin_socket, office).map_err(SwitchError::host(format!(
         "admin socket {}",
         settings.admin_socket.display()
     )))?;
@@ -135,6 +141,7 @@ pub fn start(
         pipeline: std::mem::take(&mut running.pipeline),
         syncer: running.syncer,
         housekeeping: running.housekeeping,
+        steward: running.steward,
         follower: running.follower,
         archivist,
         admin,
@@ -160,13 +167,14 @@ struct Started {
     pipeline: Vec<AgentThread>,
     syncer: AgentThread,
     housekeeping: AgentThread,
+    steward: AgentThread,
     follower: Option<AgentThread>,
     pipeline_stop: StopFlag,
 }
 
 impl Started {
     fn has_failed(&self) -> bool {
-        let cold = self.syncer.is_finished() || self.housekeeping.is_finished();
+        let cold = self.syncer.is_finished() || self.housekeeping.is_finished() || self.steward.is_finished();
         cold || self.pipeline.iter().any(AgentThread::is_finished)
     }
 }
@@ -174,7 +182,8 @@ impl Started {
 /// One thread a plan; the syncer and housekeeping stop later than the pipeline, so each has a flag of its own.
 fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent>>) -> Result<Started, SwitchError> {
     let pipeline_stop = StopFlag::default();
-    let (mut pipeline, mut syncer, mut housekeeping, mut follower) = (Vec::new(), None, None, None);
+    let mut pipeline = Vec::new();
+    let (mut syncer, mut housekeeping, mut steward, mut follower) = (None, None, None, None);
     for ((plan, wakeup), agent) in profile.threads.iter().zip(threads.wakeups()).zip(agents) {
         let placement = Placement {
             core: plan.core,
@@ -184,6 +193,7 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
         let place = match plan.agents.as_slice() {
             [AgentRole::Syncer] => &mut syncer,
             [AgentRole::Housekeeping] => &mut housekeeping,
+            [AgentRole::Steward] => &mut steward,
             [AgentRole::Follower] => &mut follower,
             _ => {
                 let thread = spawn(agent, placement, Arc::clone(wakeup), pipeline_stop.clone());
@@ -194,15 +204,16 @@ fn start_threads(profile: &Profile, threads: &Threads, agents: Vec<Box<dyn Agent
         let thread = spawn(agent, placement, Arc::clone(wakeup), StopFlag::default());
         *place = Some(thread.map_err(SwitchError::host(format!("start thread {}", plan.name)))?);
     }
-    let (Some(syncer), Some(housekeeping)) = (syncer, housekeeping) else {
+    let (Some(syncer), Some(housekeeping), Some(steward)) = (syncer, housekeeping, steward) else {
         return Err(SwitchError::Unfit(
-            "the profile must give the syncer and housekeeping a thread of their own each".into(),
+            "the profile must give syncer, housekeeping and steward a thread of their own each".into(),
         ));
     };
     Ok(Started {
         pipeline,
         syncer,
         housekeeping,
+        steward,
         follower,
         pipeline_stop,
     })
@@ -244,7 +255,7 @@ impl RunningSwitch {
     /// True when a stage has ended by itself: the switch must be shut down, and will say why.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        let cold = self.syncer.is_finished() || self.housekeeping.is_finished();
+        let cold = self.syncer.is_finished() || self.housekeeping.is_finished() || self.steward.is_finished();
         cold || self.pipeline.iter().any(AgentThread::is_finished)
     }
 
@@ -300,6 +311,7 @@ impl RunningSwitch {
         }
         result = self.syncer.stop().and(result);
         result = self.housekeeping.stop().and(result);
+        result = self.steward.stop().and(result);
         // Last, and after everything is durable: it takes a snapshot of that.
         if let Some(follower) = self.follower {
             result = follower.stop().and(result);

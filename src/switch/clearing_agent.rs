@@ -10,11 +10,12 @@ use crate::agent::{Agent, AgentError, IntakeGate, IntakeState, RETRY_PAUSE, Ring
 use crate::clearing::{Engine, Figures, LedgerSnapshot, Outlet, Recalled, StateHash, StateMark};
 use crate::domain::{LinkId, ParticipantIndex};
 use crate::follower::{FollowerCounters, RegisterQuery};
-use crate::housekeeping::SnapshotDesk;
+use crate::housekeeping::{CoverAlarm, Ordered, SnapshotDesk, StewardView, Tiding};
 use crate::journal::{Positions, TailReader};
 use crate::sequencer::LedgerPulse;
 use crate::wire::{
-    Answer, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template, not_looked_up,
+    Answer, ClosedWindow, Effect, EffectFrame, FinalNotice, Frame, LookUp, Query, RecordKind, Reversal, Template,
+    not_looked_up,
 };
 
 /// Events applied per duty cycle.
@@ -76,6 +77,10 @@ pub(super) struct ClearingParts {
     pub sequencer: Arc<Wakeup>,
     /// Per participant, the number its next word will have.
     pub next_words: Arc<[AtomicU64]>,
+    /// To the steward.
+    pub tidings: Arc<Ring<Tiding>>,
+    /// Where alarms are counted that found no room.
+    pub steward: Arc<StewardView>,
     /// Closed when an invariant breaks.
     pub gate: Arc<IntakeGate>,
     /// Where the ledger is left at the end.
@@ -88,6 +93,8 @@ pub(super) struct ClearingAgent {
     outlet: RingOutlet,
     /// Words being told again, a part each duty cycle; one entry a participant.
     words: VecDeque<WordsAgain>,
+    /// Tidings of orders that found the steward's ring full: whoever waits for one is never forgotten.
+    tidings_over: VecDeque<Tiding>,
     broken: bool,
 }
 
@@ -106,6 +113,10 @@ struct RingOutlet {
     look_ups: Option<Arc<Ring<LookUp>>>,
     /// Look-ups that did not fit; bounded by what may be parked.
     look_ups_over: VecDeque<LookUp>,
+    /// What the event just applied tells the steward.
+    to_steward: Vec<Effect>,
+    /// The window that it closed.
+    closed: Option<Tiding>,
 }
 
 impl Outlet for RingOutlet {
@@ -118,16 +129,75 @@ impl Outlet for RingOutlet {
                 Template::FinalNotice => FinalNotice::read(&frame.bytes).word,
                 _ => 0,
             };
-            if word > 0 {
-                self.next_words[frame.to.index()].fetch_max(word + 1, Ordering::Relaxed);
+            // There is room for everybody who may join in this run.
+            if word > 0
+                && let Some(next) = self.next_words.get(frame.to.index())
+            {
+                next.fetch_max(word + 1, Ordering::Relaxed);
             }
         }
-        if let Effect::LookUp(look_up) = effect {
-            self.look_ups_over.push_back(look_up);
-            self.look_up();
-        } else {
-            self.push(effect);
+        match effect {
+            Effect::LookUp(look_up) => {
+                self.look_ups_over.push_back(look_up);
+                self.look_up();
+            }
+            Effect::Ordered { .. } | Effect::CoverAlarm { .. } => self.to_steward.push(effect),
+            Effect::Forward { .. }
+            | Effect::Request { .. }
+            | Effect::Frame(_)
+            | Effect::Release { .. }
+            | Effect::Cut { .. }
+            | Effect::Contract { .. } => self.push(effect),
         }
+    }
+
+    fn closed(&mut self, window: &ClosedWindow<'_>) {
+        self.closed = Some(Tiding::Closed {
+            currency: window.currency,
+            at: window.closed,
+        });
+    }
+}
+
+/// What the steward is told.
+fn tiding(engine: &Engine, effect: &Effect) -> Tiding {
+    match *effect {
+        Effect::Ordered {
+            reference,
+            event,
+            outcome,
+            action,
+            participant,
+        } => Tiding::Ordered(Ordered {
+            reference,
+            event,
+            outcome,
+            action,
+            terms: engine.terms_of(participant).copied(),
+        }),
+        Effect::CoverAlarm {
+            participant,
+            currency,
+            level_bp,
+            before_bp,
+            used_minor,
+            cap_minor,
+        } => Tiding::Alarm(CoverAlarm {
+            time: engine.time(),
+            participant,
+            currency,
+            level_bp,
+            before_bp,
+            used_minor,
+            cap_minor,
+        }),
+        Effect::Forward { .. }
+        | Effect::Request { .. }
+        | Effect::Frame(_)
+        | Effect::Release { .. }
+        | Effect::LookUp(_)
+        | Effect::Cut { .. }
+        | Effect::Contract { .. } => unreachable!("not for the steward: {effect:?}"),
     }
 }
 
@@ -179,7 +249,10 @@ impl ClearingAgent {
             next_words: Arc::clone(&parts.next_words),
             look_ups: parts.register.as_ref().map(|rings| Arc::clone(&rings.look_ups)),
             look_ups_over: VecDeque::new(),
+            to_steward: Vec::with_capacity(8),
+            closed: None,
         };
+        // Those beyond have not joined yet, and their first word has number 1.
         for (index, next) in (0u16..).zip(parts.next_words.iter()) {
             next.store(parts.engine.next_word(ParticipantIndex(index)), Ordering::Relaxed);
         }
@@ -187,6 +260,7 @@ impl ClearingAgent {
             parts,
             outlet,
             words: VecDeque::new(),
+            tidings_over: VecDeque::new(),
             broken: false,
         }
     }
@@ -201,11 +275,45 @@ impl ClearingAgent {
             if event.number.is_multiple_of(EVENTS_PER_MARK) || event.kind == RecordKind::Window {
                 self.mark();
             }
+            if !self.outlet.to_steward.is_empty() || self.outlet.closed.is_some() {
+                self.tell_steward();
+            }
             while let Some(record) = self.parts.reader.look_ahead() {
                 self.parts.engine.prefetch(&event_of(&record));
             }
         }
         applied
+    }
+
+    /// Orders decided about and alarms. An alarm that finds no room is counted and left out: what is true now stands in the
+    /// ledger.
+    #[cold]
+    fn tell_steward(&mut self) {
+        let (engine, view) = (&self.parts.engine, &self.parts.steward);
+        let told = self.outlet.to_steward.drain(..).map(|effect| tiding(engine, &effect));
+        for tiding in told.chain(self.outlet.closed.take()) {
+            let is_alarm = matches!(tiding, Tiding::Alarm(_));
+            if !self.tidings_over.is_empty() && !is_alarm {
+                self.tidings_over.push_back(tiding);
+            } else if let Err(tiding) = self.parts.tidings.push(tiding) {
+                if is_alarm {
+                    view.alarms_left_out.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.tidings_over.push_back(tiding);
+                }
+            }
+        }
+        self.parts.tidings.notify();
+    }
+
+    fn drain_tidings(&mut self) {
+        while let Some(tiding) = self.tidings_over.pop_front() {
+            if let Err(tiding) = self.parts.tidings.push(tiding) {
+                self.tidings_over.push_front(tiding);
+                break;
+            }
+        }
+        self.parts.tidings.notify();
     }
 
     /// Tells the follower what the state is now; one that finds no room is left out.
@@ -378,6 +486,9 @@ impl ClearingAgent {
         if !self.outlet.look_ups_over.is_empty() {
             self.outlet.look_up();
         }
+        if !self.tidings_over.is_empty() {
+            self.drain_tidings();
+        }
         work += self.apply_events();
         if work > 0 || self.parts.reader.position() != self.parts.positions.applied() {
             self.publish();
@@ -428,8 +539,10 @@ impl Agent for ClearingAgent {
 
     fn park_limit(&mut self) -> Option<Duration> {
         // Dispatch makes room in the ring and does not wake this thread.
-        let held_back =
-            !self.outlet.overflow.is_empty() || !self.outlet.look_ups_over.is_empty() || !self.words.is_empty();
+        let held_back = !self.outlet.overflow.is_empty()
+            || !self.outlet.look_ups_over.is_empty()
+            || !self.words.is_empty()
+            || !self.tidings_over.is_empty();
         held_back.then_some(RETRY_PAUSE)
     }
 }

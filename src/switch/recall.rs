@@ -9,6 +9,7 @@ use super::SwitchError;
 use super::replay::{check_rules, check_version, replay_engine};
 use crate::clearing::Engine;
 use crate::config::{Directory, Settings};
+use crate::domain::ParticipantTerms;
 use crate::journal::{Journal, JournalClaim, JournalFiles, JournalOptions, JournalStart};
 use crate::snapshot::{Loaded, SnapshotError, SnapshotStore};
 
@@ -44,6 +45,8 @@ impl StartFigures {
 /// The ledger that a start begins with.
 pub(super) struct Recalled {
     pub(super) engine: Engine,
+    /// Who takes part: the journal's terms, with the names and credentials of the directory file.
+    pub(super) directory: Directory,
     /// The snapshot it came from.
     pub(super) snapshot: Option<PathBuf>,
     /// Snapshots that could not be used.
@@ -73,6 +76,7 @@ pub(super) fn open_journal(
         let journal = Journal::create(options)?;
         let recalled = Recalled {
             engine: new_engine()?,
+            directory: directory.clone(),
             snapshot: None,
             unusable: Vec::new(),
             figures: StartFigures::default(),
@@ -136,9 +140,10 @@ pub(super) fn open_journal(
         "replayed the journal behind event {}",
         start.next_event - 1
     );
-    check_directory(directory, &engine)?;
+    let directory = in_force(directory, &engine)?;
     let recalled = Recalled {
         engine,
+        directory,
         snapshot,
         unusable,
         figures,
@@ -197,13 +202,16 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
     (done, started.elapsed().as_millis() as u64)
 }
 
-/// A number once given to a participant stays its own; changed terms take effect only as events.
-fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchError> {
-    let journaled = engine.snapshot().participants;
+/// The directory in force: who the journal says takes part, on its terms; names and credentials are the file's.
+///
+/// A file that says more or other than the journal is no reason not to start: that is said, and an operator puts it in force. One
+/// that lacks a participant is: nobody could sign on for it.
+fn in_force(file: &Directory, engine: &Engine) -> Result<Directory, SwitchError> {
     if engine.event_number() == 0 {
-        return Ok(());
+        return Ok(file.clone());
     }
-    for (entry, known) in directory.participants.iter().zip(&journaled) {
+    let journaled = engine.terms();
+    for (entry, known) in file.participants.iter().zip(&journaled) {
         if entry.terms.code != known.code {
             return Err(SwitchError::Unfit(format!(
                 "participant {} is {} in the directory and {} in the journal: numbers are never reused; give back the \
@@ -213,13 +221,51 @@ fn check_directory(directory: &Directory, engine: &Engine) -> Result<(), SwitchE
         }
     }
     // A machine that stops in the very first write leaves a part of them; what Genesis announced counts, the rest follows.
-    let announced = engine.participants_announced();
-    if directory.participants.len() != announced {
+    let count = engine.participants_announced().max(journaled.len());
+    if file.participants.len() < count {
+        let first = file.participants.len();
+        let missing = journaled.get(first).map_or_else(String::new, |terms| {
+            format!(", the first that it lacks is number {first}, {}", terms.code)
+        });
         return Err(SwitchError::Unfit(format!(
-            "the directory has {} participants and the journal {}: participants can't be added or removed by file yet",
-            directory.participants.len(),
-            announced
+            "the directory has {first} participants and the journal {count}{missing}: none is ever removed; write it (with its \
+             credential_hash) into the directory, and suspend it where it takes part no more"
         )));
     }
-    Ok(())
+    let mut directory = file.clone();
+    directory.participants.truncate(count);
+    for (entry, terms) in directory.participants.iter_mut().zip(&journaled) {
+        entry.terms = *terms;
+    }
+    let mut scheme = *engine.scheme();
+    scheme.participant_count = file.scheme.participant_count;
+    if scheme != file.scheme {
+        tracing::warn!(
+            "the directory's [scheme] is another than the journal's, which stays in force: it can't be changed"
+        );
+    }
+    scheme.participant_count = count as u32;
+    directory.scheme = scheme;
+    let differ = file
+        .participants
+        .iter()
+        .zip(&journaled)
+        .filter(|(entry, terms)| !agree(&entry.terms, terms));
+    let (differ, more) = (differ.count(), file.participants.len() - count);
+    if differ > 0 || more > 0 {
+        tracing::warn!(
+            "the directory has {more} participants more than the journal, and other terms for {differ}: the journal's are in \
+             force; `clearway directory apply FILE` shows the difference and puts the file's in force"
+        );
+    }
+    Ok(directory)
+}
+
+/// True when the file says what is in force, cover aside: that moves with settlement and by orders of two people.
+fn agree(file: &ParticipantTerms, journaled: &ParticipantTerms) -> bool {
+    let without_accounts = |terms: &ParticipantTerms| ParticipantTerms {
+        accounts: bytemuck::Zeroable::zeroed(),
+        ..*terms
+    };
+    without_accounts(file) == without_accounts(journaled)
 }

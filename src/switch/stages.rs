@@ -18,16 +18,18 @@ use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
 use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId};
 use crate::follower::{Follower, FollowerCounters, FollowerParts};
-use crate::housekeeping::{Desk, Housekeeping, HousekeepingParts, SnapshotDesk, Wishes};
+use crate::housekeeping::{
+    Desk, Housekeeping, HousekeepingParts, OrderDesk, SnapshotDesk, Steward, StewardParts, StewardView, Wishes,
+};
 use crate::io::{BufferShare, Driver, DriverOptions};
 use crate::journal::{
     Appender, Full, Journal, JournalFacts, JournalOptions, Positions, Recovery, Superblock, SyncMode, WriteGate,
 };
-use crate::link::{IntakeRates, LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, SessionTimes};
+use crate::link::{LinkAgent, LinkAgentParts, LinkCounters, LinkLimits, LinkRings, Roster, SessionTimes};
 use crate::register::{FileDoor, RegisterOptions};
 use crate::sequencer::{LedgerPulse, Sequencer, SequencerParts};
 use crate::settlement::{SpoolOptions, SpoolView};
-use crate::wire::{Intake, RecordKind, WindowAction, WindowEvent};
+use crate::wire::{Intake, OrderEvent, RecordKind, WindowAction, WindowEvent};
 
 /// A journal whose last event is this far ahead of UTC is not gone on with.
 const AHEAD_NS_MAX: u64 = 5 * SECOND;
@@ -41,6 +43,9 @@ const LOOK_UPS: usize = 16_384;
 const FINDINGS: usize = 1_024;
 const REGISTER_QUERIES: usize = 1_024;
 const MARKS: usize = 256;
+/// Orders that may be under way at a time, and what the steward may still have to hear.
+const ORDERS: usize = 64;
+const TIDINGS: usize = 1_024;
 
 /// Seams for tests; a daemon starts with the default.
 #[derive(Clone, Default)]
@@ -85,6 +90,16 @@ pub struct Stages {
     pub wishes: Arc<Wishes>,
     /// Where clearing leaves its ledger when it is closed.
     pub last: Arc<Mutex<Option<FinalLedger>>>,
+    /// Where operators give orders.
+    pub orders: Arc<OrderDesk>,
+    /// Orders on their way to the sequencer.
+    pub order_ring: Arc<Ring<OrderEvent>>,
+    /// Who may sign on.
+    pub roster: Arc<Roster>,
+    /// What the steward shows of itself.
+    pub steward: Arc<StewardView>,
+    /// The scheme's currencies.
+    pub currencies: Vec<Currency>,
     /// Links by participant.
     pub link_counts: Arc<[AtomicU16]>,
     /// Counts of each link agent.
@@ -145,6 +160,8 @@ impl Stages {
             )));
         }
         let first_time = clock.now().max(last_time);
+        // From here on the journal's terms count, and of the file what the journal does not hold.
+        let directory = &Arc::new(recalled.directory.clone());
         append_first_events(&mut journal.appender, directory, &recalled.engine, first_time).map_err(|Full| {
             SwitchError::Unfit("the journal's ring does not hold the directory: enlarge ring_mib".into())
         })?;
@@ -203,7 +220,8 @@ impl Stages {
         }
         let ready_at = journal.appender.position();
         let threads = Threads::new(profile)?;
-        let participants = directory.participants.len();
+        let roster = Arc::new(Roster::new(Directory::clone(directory)));
+        let room = roster.room();
         let connections_max = settings.links.max.min(profile.driver.connections_max) as usize;
         let link_slots = connections_max * usize::from(profile.link_agents);
         if link_slots > LINK_SLOTS_MAX {
@@ -226,9 +244,13 @@ impl Stages {
         let findings = Ring::new(FINDINGS, Arc::clone(&sequencer_wakeup));
         let gate = Arc::new(IntakeGate::default());
         let pulse = Arc::new(LedgerPulse::default());
-        let next_words: Arc<[AtomicU64]> = (0..participants).map(|_| AtomicU64::new(1)).collect();
-        let link_counts: Arc<[AtomicU16]> = (0..participants).map(|_| AtomicU16::new(0)).collect();
-        let rates = IntakeRates::of(directory);
+        let next_words: Arc<[AtomicU64]> = (0..room).map(|_| AtomicU64::new(1)).collect();
+        let link_counts: Arc<[AtomicU16]> = (0..room).map(|_| AtomicU16::new(0)).collect();
+        let order_ring = Ring::<OrderEvent>::new(ORDERS, Arc::clone(&sequencer_wakeup));
+        let orders = Arc::new(OrderDesk::new(settings.operators.clone(), Arc::clone(&order_ring)));
+        let steward_wakeup = threads.of(AgentRole::Steward, 0)?;
+        let tidings = Ring::new(TIDINGS, steward_wakeup);
+        let steward = Arc::new(StewardView::default());
         let dispatch_counters = Arc::new(DispatchCounters::default());
         let desk = SnapshotDesk::new(Arc::clone(&clearing_wakeup));
         let last = Arc::new(Mutex::new(None));
@@ -272,12 +294,12 @@ impl Stages {
                 },
                 view: journal.view.clone(),
                 positions: Arc::clone(&journal.positions),
-                directory: Arc::clone(directory),
+                roster: Arc::clone(&roster),
                 gate: Arc::clone(&gate),
                 clock: clock.clone(),
                 next_words: Arc::clone(&next_words),
                 link_counts: Arc::clone(&link_counts),
-                rates: Arc::clone(&rates),
+                rates: Arc::clone(roster.rates()),
                 limits,
                 counters: Arc::clone(&link_counters),
             })));
@@ -292,6 +314,7 @@ impl Stages {
             requests,
             priority: Arc::clone(&priority),
             findings: Arc::clone(&findings),
+            orders: Arc::clone(&order_ring),
             shares,
             homes,
             clock: clock.clone(),
@@ -357,6 +380,8 @@ impl Stages {
             pulse: Arc::clone(&pulse),
             sequencer: sequencer_wakeup,
             next_words,
+            tidings: Arc::clone(&tidings),
+            steward: Arc::clone(&steward),
             gate: Arc::clone(&gate),
             last: Arc::clone(&last),
         };
@@ -369,11 +394,12 @@ impl Stages {
             view: journal.view,
             positions: Arc::clone(&journal.positions),
             connections_max,
-            requests_per_second_max: directory
+            contracts: directory
                 .participants
                 .iter()
-                .map(|entry| entry.terms.contract.request_per_second_max)
+                .map(|entry| entry.terms.contract)
                 .collect(),
+            room,
             payments_expected: profile.payments_expected.min(directory.scheme.resident_payments.into()) as usize,
             clock: clock.clone(),
             counters: Arc::clone(&dispatch_counters),
@@ -388,14 +414,30 @@ impl Stages {
             segment_bytes: profile.journal.segment_bytes,
             ready_at,
             gate: Arc::clone(&gate),
-            priority,
+            priority: Arc::clone(&priority),
             desk: Arc::clone(&desk),
-            currencies: currencies(directory),
-            windows: settings.windows,
+            settle: settings.windows.settle,
             wishes: Arc::clone(&wishes),
             clock: clock.clone(),
         };
         agents.insert(AgentRole::Housekeeping, vec![Box::new(Housekeeping::new(housekeeping))]);
+        let currencies = currencies(directory);
+        let parts = StewardParts {
+            ready_at,
+            positions: Arc::clone(&journal.positions),
+            priority,
+            tidings,
+            orders: Arc::clone(&orders),
+            roster: Arc::clone(&roster),
+            desk: Arc::clone(&desk),
+            currencies: currencies.clone(),
+            windows: settings.windows.clone(),
+            wishes: Arc::clone(&wishes),
+            settler: threads.of(AgentRole::Housekeeping, 0)?,
+            view: Arc::clone(&steward),
+            clock: clock.clone(),
+        };
+        agents.insert(AgentRole::Steward, vec![Box::new(Steward::new(parts))]);
         Ok(Self {
             agents,
             threads,
@@ -406,6 +448,11 @@ impl Stages {
             desk,
             wishes,
             last,
+            orders,
+            order_ring,
+            roster,
+            steward,
+            currencies,
             link_counts,
             link_counters: counters,
             dispatch_counters,
@@ -439,6 +486,7 @@ fn append_first_events(
     if journaled.event_number == 0 {
         append(RecordKind::Genesis, bytemuck::bytes_of(&directory.scheme))?;
     }
+    // A machine that stops in the very first write leaves a part of those that Genesis announced.
     for entry in &directory.participants[journaled.participants.len()..] {
         append(RecordKind::Participant, bytemuck::bytes_of(&entry.terms))?;
     }
@@ -580,13 +628,18 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_participants_is_refused_even_then() {
+    fn a_directory_that_lacks_participants_is_refused_even_then_and_one_that_has_more_is_not() {
         let data = tempfile::tempdir().unwrap();
         cut_short(data.path(), &Directory::generate(2, 3), 1);
-        let refused = start(data.path(), &Directory::generate(2, 4)).map(|_| ()).unwrap_err();
-        assert!(
-            refused.to_string().contains("6 participants and the journal 5"),
-            "{refused}"
+        let started = start(data.path(), &Directory::generate(2, 4)).unwrap();
+        assert_eq!(
+            started.roster.current().participants.len(),
+            5,
+            "the journal's are in force"
         );
+        drop(started);
+        let refused = start(data.path(), &Directory::generate(2, 2)).map(|_| ()).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains("has 4 participants and the journal 5"), "{said}");
     }
 }
