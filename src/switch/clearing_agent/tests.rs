@@ -88,6 +88,8 @@ fn a_breach_stops_intake_names_its_invariant_and_inquiries_are_answered_on() {
         pulse: Arc::default(),
         sequencer: wakeup(),
         next_words: (0..2).map(|_| AtomicU64::new(1)).collect(),
+        tidings: Ring::new(8, wakeup()),
+        steward: Arc::default(),
         gate: Arc::clone(&gate),
         last: Arc::default(),
     });
