@@ -8,7 +8,7 @@
 //! | 4 | [`switch`], [`housekeeping`] | puts agents on cores as the profile says; the cold thread |
 //! | 4 | [`sim`], [`measure`], [`doctor`] | simulated participants with books of their own; `clearway bench`; host checks |
 //! | 4 | [`rehearsal`] | the whole switch in one thread: links, disk, clock and faults drawn from a seed; `clearway sim` |
-//! | 3 | [`link`], [`sequencer`], [`dispatch`], [`follower`], [`audit`] | the stages; the auditor, which imports floors 0 and 1 only |
+//! | 3 | [`link`], [`sequencer`], [`dispatch`], [`follower`], [`settlement`], [`audit`] | the stages; windows' and days' files; the auditor, which imports floors 0 and 1 only |
 //! | 2½ | [`snapshot`] | the ledger on disk: where a start begins |
 //! | 2 | [`clearing`] | engine, payment, participant, cover, window, timer, duplicates, outbox |
 //! | 1 | [`journal`], [`register`], [`io`], [`agent`], [`config`] | the log; what became of every payment; drivers; duty cycle, idle, rings, pinning; settings |

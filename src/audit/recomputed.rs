@@ -196,6 +196,10 @@ impl Recomputed {
                     theirs.gross_minor
                 ));
             }
+            // Of the windows settled long ago the switch states no nets any more.
+            if theirs.state == WindowState::Settled && theirs.nets.is_empty() {
+                continue;
+            }
             for (participant, net) in &ours.nets {
                 let theirs = stated_nets.remove(participant).unwrap_or(0);
                 if theirs != *net {

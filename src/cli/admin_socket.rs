@@ -1,7 +1,7 @@
 //! Asking a running switch: one line to its admin socket, one JSON line back; and showing who asks.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,6 +79,13 @@ impl OperatorArgs {
         })?;
         let token = std::fs::read_to_string(&file)
             .map_err(|error| CliError::Usage(format!("the token file {} can't be read: {error}", file.display())))?;
+        let mode = std::fs::metadata(&file).map_or(0, |facts| facts.permissions().mode());
+        if mode & 0o077 != 0 {
+            eprintln!(
+                "note: others may read {0}, and order in your name: chmod 600 {0}",
+                file.display()
+            );
+        }
         Ok(Operator {
             name,
             token: token.trim().to_owned(),

@@ -292,7 +292,7 @@ fn event_kind(name: &str) -> Result<RecordKind, String> {
         })
 }
 
-fn payment_id(text: &str) -> Result<PaymentId, String> {
+pub(super) fn payment_id(text: &str) -> Result<PaymentId, String> {
     PaymentId::parse(text)
         .ok_or_else(|| "a payment is written date-originator-lane-serial, as in 20260204-517-3-987654321012".to_owned())
 }

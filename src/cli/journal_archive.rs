@@ -60,6 +60,11 @@ impl PlaceArgs {
         }
     }
 
+    /// As it was given.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Finds the journal; decompresses what is archived to a place of its own, which goes with the answer.
     pub(super) fn find(&self) -> Result<Place, CliError> {
         let live = journal_in(&self.directory);

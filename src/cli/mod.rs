@@ -23,7 +23,10 @@ mod output;
 mod run;
 mod run_report;
 mod settle;
+mod settle_list;
+mod settle_prove;
 mod settle_reconcile;
+mod settle_report;
 mod settle_verify;
 mod sim;
 

@@ -1,15 +1,14 @@
 //! `clearway settle`: windows' files, and what proves them; nothing here talks to a running switch.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
-use serde_json::json;
 
-use super::output::report;
+use super::settle_list::{ListArgs, list};
+use super::settle_prove::{ProveArgs, VerifyProofArgs, prove, verify_proof};
 use super::settle_reconcile::{self, ReconcileArgs};
+use super::settle_report::ReportArgs;
 use super::settle_verify::{self, VerifyArgs};
 use super::{CliError, Verdict};
-use crate::settlement::Proof;
+use crate::domain::{BusinessDate, WindowId};
 use crate::settlement::merkle::{self, Digest};
 
 /// Windows and days as files: list them, write them again from the journal, prove a payment, check
@@ -21,27 +20,19 @@ pub(super) struct SettleArgs {
 
 #[derive(Subcommand, Debug)]
 enum SettleCommand {
+    List(ListArgs),
+    Report(ReportArgs),
+    Prove(ProveArgs),
     VerifyProof(VerifyProofArgs),
     Verify(VerifyArgs),
     Reconcile(ReconcileArgs),
 }
 
-/// Check that a payment is one of a window's, with nothing but the window's published root; exits 1 where it is not proved
-#[derive(Args, Debug)]
-#[command(after_help = "Example:\n  clearway settle verify-proof payment.proof --root 5bd1…e9  (64 hex digits)")]
-struct VerifyProofArgs {
-    /// What `clearway settle prove` wrote
-    file: PathBuf,
-    /// The window's root, as it was published
-    #[arg(long, value_name = "HEX", value_parser = root)]
-    root: Digest,
-    /// Write the result as JSON to this file, `-` for stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
 pub(super) fn run(args: &SettleArgs) -> Result<Verdict, CliError> {
     match &args.command {
+        SettleCommand::List(args) => list(args),
+        SettleCommand::Report(args) => super::settle_report::run(args),
+        SettleCommand::Prove(args) => prove(args),
         SettleCommand::VerifyProof(args) => verify_proof(args),
         SettleCommand::Verify(args) => settle_verify::run(args),
         SettleCommand::Reconcile(args) => settle_reconcile::run(args),
@@ -52,29 +43,14 @@ pub(super) fn root(text: &str) -> Result<Digest, String> {
     merkle::from_hex(text).ok_or_else(|| "a root is 64 hex digits, as `clearway settle list` prints it".to_owned())
 }
 
-fn verify_proof(args: &VerifyProofArgs) -> Result<Verdict, CliError> {
-    let bytes = std::fs::read(&args.file)
-        .map_err(|error| CliError::Usage(format!("{}: cannot be read: {error}", args.file.display())))?;
-    let proof = Proof::decode(&bytes);
-    let checked = proof
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(|proof| proof.verify(&args.root));
-    let reason = checked.as_ref().err().map(ToString::to_string);
-    let shown = proof.as_ref().ok();
-    let json = json!({
-        "proved": checked.is_ok(),
-        "root": merkle::hex(&args.root),
-        "row": shown.map(|proof| &proof.row),
-        "leaf": shown.map(|proof| proof.leaf),
-        "leaves": shown.map(|proof| proof.leaves),
-        "reason": reason,
-    });
-    let row = shown.map_or("", |proof| proof.row.as_str());
-    let text = match &reason {
-        None => format!("proved  {row}\n"),
-        Some(reason) => format!("NOT PROVED  {row}\n{reason}\n"),
-    };
-    report(args.json.as_deref(), &json, &text)?;
-    Ok(if checked.is_ok() { Verdict::Well } else { Verdict::Wrong })
+pub(super) fn window_id(text: &str) -> Result<WindowId, String> {
+    let digits = text.strip_prefix('W').filter(|digits| digits.len() == 12);
+    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+    number
+        .map(|number| WindowId::new(BusinessDate((number / 10_000) as u32), (number % 10_000) as u32))
+        .ok_or_else(|| "a window is written W, a date and four digits, as in W202611230001".to_owned())
+}
+
+pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(format!("settlement: {error}"))
 }

@@ -33,7 +33,7 @@ pub use pool::ReceivePool;
 pub use share::BufferShare;
 pub use stream::{Outbox, Stream, StreamEvents};
 pub use uring_setup::UringError;
-pub use write_back::{await_write_back, start_write_back};
+pub use write_back::{start_write_back, sync_file_system};
 
 /// Bytes in front of each receive buffer that belong to the reader.
 pub const HEADROOM: usize = 256;

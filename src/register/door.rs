@@ -3,8 +3,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::io::sync_file_system;
 
 /// What is about to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +100,26 @@ impl FileDoor {
     pub fn flush(&self, file: &File, path: &Path) -> io::Result<()> {
         self.ask(FileStep::Flush, path)?;
         file.sync_all()
+    }
+
+    /// Flushes files of one file system, together where the kernel can; `opened` was opened on it before anything was written
+    /// to them.
+    ///
+    /// # Errors
+    /// As the system says, with the file that it was about.
+    pub fn flush_together(&self, files: &[(File, PathBuf)], opened: &File) -> Result<(), (PathBuf, io::Error)> {
+        for (_, path) in files {
+            self.ask(FileStep::Flush, path).map_err(|error| (path.clone(), error))?;
+        }
+        let Some((_, first)) = files.first() else {
+            return Ok(());
+        };
+        if sync_file_system(opened).map_err(|error| (first.clone(), error))? {
+            return Ok(());
+        }
+        files
+            .iter()
+            .try_for_each(|(file, path)| file.sync_all().map_err(|error| (path.clone(), error)))
     }
 
     /// Renames a file.

@@ -61,6 +61,9 @@ pub enum SettlementError {
         /// The files that differ, are missing or are too many.
         names: String,
     },
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotThere(String),
     /// Whoever asked for it has been told to stop.
     #[error("stopped before it was done; it is done again from the beginning")]
     Stopped,

@@ -20,8 +20,8 @@ use crate::domain::{BusinessDate, Currency, WindowId};
 use crate::io::start_write_back;
 use crate::register::FileDoor;
 
-/// Files that wait to be flushed together: the first flush of them brings most of the others with it.
-const FLUSHED_TOGETHER: usize = 64;
+/// Files that wait to be flushed together.
+const FLUSHED_TOGETHER: usize = 128;
 /// The share of the files a process may have open that streamed ones take.
 const OPEN_FILES_SHARE: u64 = 4;
 
@@ -30,6 +30,8 @@ const OPEN_FILES_SHARE: u64 = 4;
 pub struct SettlementDirectory {
     path: PathBuf,
     door: FileDoor,
+    /// In the names of what is being written: two that write at a time must not meet.
+    mark: &'static str,
 }
 
 /// What to do where a directory of the name is there and has other files in it.
@@ -71,7 +73,17 @@ impl SettlementDirectory {
     /// `settlement/` at this path; it is made when something is written.
     #[must_use]
     pub const fn new(path: PathBuf, door: FileDoor) -> Self {
-        Self { path, door }
+        Self { path, door, mark: "" }
+    }
+
+    /// The same, for who writes offline, perhaps beside a running switch.
+    #[must_use]
+    pub const fn offline(path: PathBuf) -> Self {
+        Self {
+            path,
+            door: FileDoor::OPEN,
+            mark: "offline.",
+        }
     }
 
     /// The path.
@@ -102,13 +114,17 @@ impl SettlementDirectory {
     pub fn begin(&self, directory: PathBuf) -> Result<Draft, SettlementError> {
         let beside = |end: &str| {
             let name = directory.file_name().unwrap_or_default().to_string_lossy();
-            directory.with_file_name(format!(".{name}.{end}"))
+            directory.with_file_name(format!(".{name}.{}{end}", self.mark))
         };
+        let above = directory.parent().unwrap_or(&self.path).to_owned();
+        let made = self.door.make_directory(&above);
+        made.map_err(SettlementError::system(&above, "make the directory"))?;
         let draft = Draft {
             temporary: beside("tmp"),
             replaced: beside("old"),
             directory,
             door: self.door.clone(),
+            opened: File::open(&above).map_err(SettlementError::system(&above, "open the directory"))?,
             written: BTreeMap::new(),
             directories: Vec::new(),
             unflushed: Vec::new(),
@@ -137,6 +153,8 @@ pub struct Draft {
     temporary: PathBuf,
     replaced: PathBuf,
     door: FileDoor,
+    /// The directory above: who opened it before the first write is told of each that fails.
+    opened: File,
     written: BTreeMap<String, Digest>,
     /// Directories made within.
     directories: Vec<PathBuf>,
@@ -281,10 +299,9 @@ impl Draft {
 
     fn flush(&mut self) -> Result<(), SettlementError> {
         let started = Instant::now();
-        for (file, path) in self.unflushed.drain(..) {
-            let flushed = self.door.flush(&file, &path);
-            flushed.map_err(SettlementError::system(&path, "flush the file"))?;
-        }
+        let flushed = self.door.flush_together(&self.unflushed, &self.opened);
+        flushed.map_err(|(path, source)| SettlementError::system(&path, "flush the file")(source))?;
+        self.unflushed.clear();
         self.times.syncing += started.elapsed();
         Ok(())
     }

@@ -21,6 +21,8 @@ pub mod pacs029;
 pub mod page;
 pub mod pass;
 pub mod proof;
+pub mod prove;
+pub mod report;
 pub mod row;
 pub mod spool;
 pub mod spool_reader;

@@ -57,8 +57,10 @@ pub fn sides(entry: &RegisterEntry) -> [(ParticipantIndex, Side); 2] {
 #[derive(Debug)]
 pub struct RowWriter {
     codes: Vec<[u8; 14]>,
-    currency: &'static str,
-    window: String,
+    /// `,CNY,`
+    currency: [u8; 5],
+    /// `,W202611230001,`
+    window: [u8; 15],
     accepted: DateCache,
     committed: DateCache,
     text: Text<{ LEAF_PREFIX + LINE_BYTES_MAX }>,
@@ -71,8 +73,8 @@ impl RowWriter {
     pub fn new(facts: &WindowFacts) -> Self {
         Self {
             codes: facts.parties.iter().map(|party| party.code.0).collect(),
-            currency: facts.currency.alphabetic(),
-            window: facts.window.to_string(),
+            currency: fixed(&format!(",{},", facts.currency.alphabetic())),
+            window: fixed(&format!(",{},", facts.window)),
             accepted: DateCache::default(),
             committed: DateCache::default(),
             text: Text::new(),
@@ -99,9 +101,7 @@ impl RowWriter {
         text.push(kind.name().as_bytes());
         text.push(b",");
         text.push(scene.name().as_bytes());
-        text.push(b",");
-        text.push(self.currency.as_bytes());
-        text.push(b",");
+        text.push(&self.currency);
         text.decimal(entry.amount_minor);
         text.push(b",");
         text.push(initiator);
@@ -111,10 +111,8 @@ impl RowWriter {
         text.time(UtcNanos(entry.accepted_ns), &mut self.accepted);
         text.push(b",");
         text.time(UtcNanos(entry.final_ns), &mut self.committed);
-        text.push(b",");
-        text.push(self.window.as_bytes());
-        self.row_end = text.length;
-        text.push(b",");
+        text.push(&self.window);
+        self.row_end = text.length - 1;
         if kind == Kind::Refund {
             text.payment_id(entry.original());
         }
@@ -144,6 +142,13 @@ impl RowWriter {
     pub fn line(&self) -> &[u8] {
         &self.text.bytes[LEAF_PREFIX..self.text.length]
     }
+}
+
+/// Text of a length that is known.
+fn fixed<const N: usize>(text: &str) -> [u8; N] {
+    text.as_bytes().try_into().unwrap_or_else(|_| {
+        panic!("`{text}` has not {N} characters: a currency has three letters, a window's id a date and four digits")
+    })
 }
 
 /// The time as documents write it: RFC 3339, UTC, nine digits of nanoseconds.
@@ -188,23 +193,22 @@ impl<const N: usize> Text<N> {
         self.length += bytes.len();
     }
 
+    /// Digits are written where they stand, two at a time from the last.
     #[inline]
     fn decimal(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
+        let mut end = self.length + number.checked_ilog10().map_or(1, |power| power as usize + 1);
+        let start = self.length;
+        self.length = end;
         while number >= 100 {
-            at -= 2;
-            digits[at..at + 2].copy_from_slice(&pair(number % 100));
+            end -= 2;
+            self.bytes[end..end + 2].copy_from_slice(&pair(number % 100));
             number /= 100;
         }
         if number >= 10 {
-            at -= 2;
-            digits[at..at + 2].copy_from_slice(&pair(number));
+            self.bytes[start..start + 2].copy_from_slice(&pair(number));
         } else {
-            at -= 1;
-            digits[at] = b'0' + number as u8;
+            self.bytes[start] = b'0' + number as u8;
         }
-        self.push(&digits[at..]);
     }
 
     #[inline]

@@ -169,7 +169,6 @@ impl Spool {
     ///
     /// # Errors
     /// The system refuses it.
-    #[allow(dead_code, reason = "the settler is the caller")]
     pub(super) fn remove_finals(
         &self,
         window: WindowId,

@@ -326,3 +326,37 @@ fn a_machine_that_stops_at_any_step_leaves_a_window_whole_or_not_at_all() {
     }
     assert!(stopped > 30, "only {stopped} steps were stopped at");
 }
+
+#[test]
+fn a_spoiled_spool_is_refused_wherever_it_is_spoiled() {
+    let small = MadeUpWindow {
+        payments: 40,
+        institutions: 1,
+        banks: 2,
+        ..MADE_UP
+    };
+    let place = tempfile::tempdir().unwrap();
+    let spool = small.spool(place.path()).unwrap();
+    let write = || {
+        let out = tempfile::tempdir().unwrap();
+        let facts = spool.facts(MadeUpWindow::WINDOW)?;
+        publish_window(&facts, spool.finals(&facts)?, &directory(out.path()), Existing::Keep).map(|(of, _)| of.root)
+    };
+    let root = write().unwrap();
+    for end in ["facts", "finals"] {
+        let path = place.path().join(format!("{}.{end}", MadeUpWindow::WINDOW));
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(7).chain([good.len() - 1]) {
+            let mut spoiled = good.clone();
+            spoiled[at] ^= 0x20;
+            fs::write(&path, &spoiled).unwrap();
+            assert!(write().is_err(), "{end}: byte {at}");
+        }
+        for cut in [1, 112, good.len()] {
+            fs::write(&path, &good[..good.len() - cut]).unwrap();
+            assert!(write().is_err(), "{end}: {cut} bytes fewer");
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    assert_eq!(write().unwrap(), root);
+}
