@@ -44,12 +44,10 @@ pub(super) enum Fault {
     FileSpoiled,
     /// The follower gets no time, so that what waits for the register does.
     FollowerLags,
-    /// Operators give orders; no fault, but drawn as one.
-    Orders,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, u64); 18] = [
+    pub(super) const ALL: [(Self, u64); 17] = [
         (Self::Crash, 10),
         (Self::CrashInWrite, 10),
         (Self::WriteRefused, 3),
@@ -67,7 +65,6 @@ impl Fault {
         (Self::FilesFull, 5),
         (Self::FileSpoiled, 8),
         (Self::FollowerLags, 15),
-        (Self::Orders, 24),
     ];
 }
 
@@ -163,7 +160,6 @@ impl World {
                 self.note(|| format!("the wall clock steps by {} ms", nanos / MILLISECOND as i64));
                 self.time.step_wall(nanos);
             }
-            Fault::Orders => self.operators_order()?,
             Fault::CloseWindow => {
                 if let Some(switch) = &self.switch {
                     switch.close_windows();

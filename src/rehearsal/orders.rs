@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytemuck::Zeroable;
 
+use super::events::Due;
 use super::world::World;
 use crate::audit::Recomputed;
 use crate::clearing::LedgerSnapshot;
@@ -33,7 +34,16 @@ fn name(operator: usize) -> OperatorName {
     name
 }
 
+/// So many times operators give orders in a run, on average.
+const TIMES: u64 = 30;
+
 impl World {
+    /// When operators give orders next.
+    pub(super) fn plan_next_orders(&mut self) {
+        let at = self.now + 1 + self.random.below(2 * self.plan.span_ns / TIMES);
+        self.agenda.put(at, Due::Orders);
+    }
+
     /// Some orders reach the switch at once, if it is up; what it has no room for is lost, as is what a crash takes.
     pub(super) fn operators_order(&mut self) -> Result<(), String> {
         if self.switch.is_none() {
