@@ -7,6 +7,7 @@ use bytemuck::Pod;
 
 use super::admission::{ASKS, original_of, refusal};
 use super::books::{Books, NO_WINDOW, Participant, Payment, Reversal};
+use super::invariant::{Finding, Invariant};
 use super::invariants;
 use super::orders::Proposals;
 use super::recomputed::Recomputed;
@@ -45,7 +46,7 @@ pub struct Auditor {
     late_replies: u64,
     refused_replies: u64,
     conflicts: u64,
-    findings: Vec<String>,
+    findings: Vec<Finding>,
     findings_left_out: u64,
 }
 
@@ -125,7 +126,13 @@ impl Auditor {
 
     /// Closes the books: checks every invariant and gives the sums.
     #[must_use]
-    pub fn finish(mut self) -> Recomputed {
+    pub fn finish(self) -> Recomputed {
+        self.finish_with_findings().0
+    }
+
+    /// As [`Auditor::finish`], with the findings by invariant.
+    #[must_use]
+    pub fn finish_with_findings(mut self) -> (Recomputed, Vec<Finding>) {
         match self.books.scheme {
             None => self.find("the journal has no Genesis event".to_owned()),
             Some(scheme) => {
@@ -138,12 +145,12 @@ impl Auditor {
                 }
             }
         }
-        for finding in invariants::check(&self.books) {
+        for finding in invariants::found(&self.books) {
             self.find(finding);
         }
         if self.findings_left_out > 0 {
             self.findings
-                .push(format!("and {} findings more", self.findings_left_out));
+                .push(format!("and {} findings more", self.findings_left_out).into());
         }
         let mut recomputed = invariants::sums(&self.books);
         recomputed.events = self.events;
@@ -153,13 +160,13 @@ impl Auditor {
         recomputed.refused_replies = self.refused_replies;
         recomputed.conflicts = self.conflicts;
         recomputed.orders = self.orders;
-        recomputed.findings = self.findings;
-        recomputed
+        recomputed.findings = self.findings.iter().map(ToString::to_string).collect();
+        (recomputed, self.findings)
     }
 
-    pub(super) fn find(&mut self, finding: String) {
+    pub(super) fn find(&mut self, finding: impl Into<Finding>) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(finding);
+            self.findings.push(finding.into());
         } else {
             self.findings_left_out += 1;
         }
@@ -302,6 +309,7 @@ impl Auditor {
             contradicted: false,
         });
         self.residency.seat(slot, at);
+        self.books.trace(at, time, body);
         if state == PaymentState::Reserved {
             self.deadlines.push(Reverse((time.plus(doubt), body.id, at as u32)));
             if body.kind() == Some(Kind::Refund) {
@@ -312,7 +320,8 @@ impl Auditor {
             }
             let admitted = self.books.reserve(at);
             if let Some(finding) = admitted.and_then(invariants::over_cap) {
-                self.find(format!("event {number}: payment {} was admitted: {finding}", body.id));
+                let what = format!("event {number}: payment {} was admitted: {finding}", body.id);
+                self.find(Invariant::Cover.broken(what));
             }
         }
     }
@@ -416,10 +425,11 @@ impl Auditor {
         self.books.conclude(at, PaymentState::Committed, Code::Committed);
         match self.books.open_window(currency) {
             Some(window) => self.books.post(at, window),
-            None => self.find(format!(
-                "event {number}: payment {} commits and no window of currency {currency} is open",
-                self.books.payments[at].id
-            )),
+            None => {
+                let id = self.books.payments[at].id;
+                let what = format!("event {number}: payment {id} commits and no window of currency {currency} is open");
+                self.find(Invariant::Windows.broken(what));
+            }
         }
     }
 

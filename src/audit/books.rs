@@ -8,6 +8,7 @@ use crate::domain::{
     Code, Currency, Kind, ParticipantIndex, ParticipantTerms, PaymentId, PaymentState, Position, SchemeTerms, UtcNanos,
     WindowId, WindowState,
 };
+use crate::wire::PaymentBody;
 
 /// One participant's account in one currency, minor units.
 #[derive(Clone, Debug)]
@@ -157,6 +158,19 @@ pub(super) struct Books {
     pub(super) windows: Vec<Window>,
     /// How many windows were opened on a business date.
     opened: BTreeMap<u32, u32>,
+    /// What rows of files say beside [`Payment`]; kept only where files are verified.
+    pub(super) traces: Option<Traces>,
+}
+
+/// What is known of payments beyond what the books need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Traces {
+    /// By a payment's place in [`Books::payments`]: when it was accepted, and its scene.
+    pub(super) accepted: Vec<(UtcNanos, u8)>,
+    /// Of accepted refunds: the original.
+    pub(super) originals: BTreeMap<u32, PaymentId>,
+    /// Payments that became final since this was emptied last, and the window of their currency that was open then.
+    pub(super) concluded: Vec<(u32, u32)>,
 }
 
 impl Books {
@@ -266,6 +280,7 @@ impl Books {
 
     /// Gives the payment its final state and code, and releases its cover.
     pub(super) fn conclude(&mut self, at: usize, state: PaymentState, code: Code) {
+        self.trace_conclusion(at);
         let payment = &mut self.payments[at];
         payment.state = state;
         payment.code = code;
@@ -277,6 +292,35 @@ impl Books {
             .and_then(|debtor| debtor.account(currency))
         {
             account.reserved -= Position::from(amount);
+        }
+    }
+
+    /// Notes a new payment where payments are traced; a rejected one is final at once.
+    pub(super) fn trace(&mut self, at: usize, time: UtcNanos, body: &PaymentBody) {
+        let Some(traces) = &mut self.traces else { return };
+        traces.accepted.push((time, body.scene));
+        assert_eq!(
+            traces.accepted.len(),
+            at + 1,
+            "payments are written down one after the other"
+        );
+        let is_rejected = self.payments[at].state == PaymentState::Rejected;
+        if body.kind == Kind::Refund as u8 && !is_rejected {
+            traces.originals.insert(at as u32, body.original);
+        }
+        if is_rejected {
+            self.trace_conclusion(at);
+        }
+    }
+
+    fn trace_conclusion(&mut self, at: usize) {
+        if self.traces.is_none() {
+            return;
+        }
+        let open = self.open_window(self.payments[at].currency);
+        if let Some(traces) = &mut self.traces {
+            let window = open.map_or(NO_WINDOW, |window| window as u32);
+            traces.concluded.push((at as u32, window));
         }
     }
 

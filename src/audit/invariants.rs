@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::books::{Account, Books, NO_WINDOW, Payment, Reversal, Window};
+use super::invariant::{Finding, Invariant};
 use super::orders::settled;
 use super::recomputed::{CurrencyTotals, Recomputed, StateCounts, WindowTotals};
 use crate::domain::{Code, Currency, Kind, PaymentState, Position, WindowState};
@@ -19,7 +20,7 @@ pub(super) fn over_cap(account: &Account) -> Option<String> {
 }
 
 /// Every invariant that the books alone can break; one finding for each place where one is broken.
-pub(super) fn check(books: &Books) -> Vec<String> {
+pub(super) fn found(books: &Books) -> Vec<Finding> {
     let mut findings = Vec::new();
     let resummed = Resummed::new(books, &mut findings);
     check_windows(books, &resummed, &mut findings);
@@ -38,17 +39,17 @@ struct Resummed {
 }
 
 impl Resummed {
-    fn new(books: &Books, findings: &mut Vec<String>) -> Self {
+    fn new(books: &Books, findings: &mut Vec<Finding>) -> Self {
         let parties = books.participants.len();
         let mut windows = vec![(0, 0, vec![0; parties]); books.windows.len()];
         let mut reserved = BTreeMap::new();
         for payment in &books.payments {
             let expected = u8::from(payment.state.is_final());
             if payment.outcomes != expected {
-                findings.push(format!(
+                findings.push(Invariant::OneAnswer.broken(format!(
                     "payment {}: {} final outcomes in state {:?}, {expected} belong",
                     payment.id, payment.outcomes, payment.state
-                ));
+                )));
             }
             let amount = Position::from(payment.amount);
             match payment.state {
@@ -61,7 +62,8 @@ impl Resummed {
                             nets[creditor.index()] -= amount;
                         }
                     }
-                    None => findings.push(format!("payment {}: committed and in no window", payment.id)),
+                    None => findings
+                        .push(Invariant::Windows.broken(format!("payment {}: committed and in no window", payment.id))),
                 },
                 PaymentState::Reserved | PaymentState::InDoubt => {
                     if let Some((debtor, _)) = payment.debtor_and_creditor() {
@@ -71,47 +73,51 @@ impl Resummed {
                 PaymentState::Declined | PaymentState::Expired | PaymentState::Rejected => {}
             }
             if payment.state != PaymentState::Committed && payment.window != NO_WINDOW {
-                findings.push(format!("payment {}: {:?} and in a window", payment.id, payment.state));
+                findings.push(
+                    Invariant::Windows.broken(format!("payment {}: {:?} and in a window", payment.id, payment.state)),
+                );
             }
         }
         Self { windows, reserved }
     }
 }
 
-fn check_windows(books: &Books, resummed: &Resummed, findings: &mut Vec<String>) {
+fn check_windows(books: &Books, resummed: &Resummed, findings: &mut Vec<Finding>) {
     let mut open: BTreeMap<Currency, usize> = BTreeMap::new();
     for (window, (committed, gross, nets)) in books.windows.iter().zip(&resummed.windows) {
         let is_open = window.state == WindowState::Open;
         *open.entry(window.currency).or_insert(0) += usize::from(is_open);
         let sum: Position = window.nets.iter().sum();
         if sum != 0 {
-            findings.push(format!("window {}: its nets add up to {sum}, not to zero", window.id));
+            findings.push(
+                Invariant::ZeroSum.broken(format!("window {}: its nets add up to {sum}, not to zero", window.id)),
+            );
         }
         if (window.committed, window.gross) != (*committed, *gross) {
-            findings.push(format!(
+            findings.push(Invariant::Windows.broken(format!(
                 "window {}: {} payments and gross {}, but its payments are {committed} and add up to {gross}",
                 window.id, window.committed, window.gross
-            ));
+            )));
         }
         for (participant, (held, summed)) in window.nets.iter().zip(nets).enumerate() {
             if held != summed {
-                findings.push(format!(
+                findings.push(Invariant::Positions.broken(format!(
                     "window {}: the net of participant {participant} is {held}, its payments give {summed}",
                     window.id
-                ));
+                )));
             }
         }
     }
     for (currency, count) in open {
         if count != 1 {
-            findings.push(format!(
+            findings.push(Invariant::Windows.broken(format!(
                 "currency {currency}: {count} windows are open, exactly one must be"
-            ));
+            )));
         }
     }
 }
 
-fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>) {
+fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<Finding>) {
     for (index, participant) in books.participants.iter().enumerate() {
         for account in participant.iter().flat_map(|participant| &participant.accounts) {
             let unsettled = |window: &&Window| {
@@ -123,17 +129,17 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>
             };
             let position: Position = books.windows.iter().filter(unsettled).map(|w| w.nets[index]).sum();
             if account.position != position {
-                findings.push(format!(
+                findings.push(Invariant::Positions.broken(format!(
                     "participant {index}, currency {}: position {}, but its unsettled windows add up to {position}",
                     account.currency, account.position
-                ));
+                )));
             }
             let open = resummed.reserved.get(&(index, account.currency)).copied().unwrap_or(0);
             if account.reserved != open {
-                findings.push(format!(
+                findings.push(Invariant::Reservations.broken(format!(
                     "participant {index}, currency {}: reserved {}, but its open payments add up to {open}",
                     account.currency, account.reserved
-                ));
+                )));
             }
             check_cover(books, index, account, findings);
         }
@@ -141,40 +147,40 @@ fn check_accounts(books: &Books, resummed: &Resummed, findings: &mut Vec<String>
 }
 
 /// Refunds that hold or have given back a part of an original never come to more than it.
-fn check_refunds(books: &Books, findings: &mut Vec<String>) {
+fn check_refunds(books: &Books, findings: &mut Vec<Finding>) {
     for &original in books.refunds.keys() {
         let (refunded, original) = (books.refunded(original as usize), &books.payments[original as usize]);
         if refunded > Position::from(original.amount) {
-            findings.push(format!(
+            findings.push(Finding::from(format!(
                 "payment {}: refunds come to {refunded} of its {}",
                 original.id, original.amount
-            ));
+            )));
         }
         if original.state != PaymentState::Committed || original.kind != Kind::Debit as u8 {
-            findings.push(format!(
+            findings.push(Finding::from(format!(
                 "payment {}: {:?} of kind {} and refunded",
                 original.id, original.state, original.kind
-            ));
+            )));
         }
     }
 }
 
 /// Invariant 9: every expired pull that was sent has a Reversal. What was not sent expired with 31 or 32.
-fn check_reversals(books: &Books, findings: &mut Vec<String>) {
+fn check_reversals(books: &Books, findings: &mut Vec<Finding>) {
     for (at, payment) in (0u32..).zip(&books.payments) {
         let was_sent = payment.state == PaymentState::Expired && payment.code == Code::BankTimeout;
         let has_reversal = books.reversals.contains_key(&at);
         if was_sent && payment.kind == Kind::Debit as u8 && !has_reversal {
-            findings.push(format!(
+            findings.push(Invariant::Reversals.broken(format!(
                 "payment {}: expired after it was sent, without a Reversal",
                 payment.id
-            ));
+            )));
         }
         if has_reversal && !may_be_reversed(payment) {
-            findings.push(format!(
+            findings.push(Invariant::Reversals.broken(format!(
                 "payment {}: {:?} of kind {} and reversed",
                 payment.id, payment.state, payment.kind
-            ));
+            )));
         }
     }
 }
@@ -189,23 +195,23 @@ fn may_be_reversed(payment: &Payment) -> bool {
 }
 
 /// Opening + top-ups − withdrawals ± net = closing; and settlement never changes headroom: the cap falls as the cover does.
-fn check_cover(books: &Books, index: usize, account: &Account, findings: &mut Vec<String>) {
+fn check_cover(books: &Books, index: usize, account: &Account, findings: &mut Vec<Finding>) {
     let settled = settled(books, index, account.currency);
     let (opening, top_ups, withdrawals) = (account.opening, account.top_ups, account.withdrawals);
     let cover = opening + top_ups - withdrawals - settled;
     let cap = account.cap_at_opening - settled;
     if account.cover != cover {
-        findings.push(format!(
+        findings.push(Invariant::Positions.broken(format!(
             "participant {index}, currency {}: cover {}, but opening {opening}, top-ups {top_ups}, withdrawals {withdrawals} and \
              settled nets {settled} give {cover}",
             account.currency, account.cover
-        ));
+        )));
     }
     if account.cap != cap {
-        findings.push(format!(
+        findings.push(Invariant::Positions.broken(format!(
             "participant {index}, currency {}: cap {}, but what was agreed less the settled nets is {cap}",
             account.currency, account.cap
-        ));
+        )));
     }
 }
 
@@ -309,6 +315,10 @@ mod tests {
     use bytemuck::Zeroable;
 
     const DEBTOR: ParticipantIndex = ParticipantIndex(1);
+
+    fn check(books: &Books) -> Vec<String> {
+        found(books).iter().map(ToString::to_string).collect()
+    }
 
     /// Two participants; one settled window with a payment, one open window with another, one payment still open.
     fn books() -> Books {

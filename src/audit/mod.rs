@@ -11,22 +11,47 @@
 mod admission;
 mod auditor;
 mod books;
+mod books_file;
+mod contract;
+mod days;
+mod detail_file;
 mod finding;
+mod invariant;
 mod invariants;
+mod json_file;
+mod messages;
+mod notebook;
 mod orders;
 mod recomputed;
+mod reconciliation;
 mod residency;
+mod row;
 #[cfg(test)]
 mod script;
+mod sorting;
+mod summary_file;
 #[cfg(test)]
 mod tests;
+mod told;
+mod verification;
+mod window_books;
+mod window_files;
+mod xml_file;
 
 pub use auditor::Auditor;
+pub use books_file::BooksError;
+pub use invariant::{Finding, Invariant};
+pub use notebook::InvariantReport;
 pub use recomputed::{CurrencyTotals, Recomputed, StateCounts, Statement, WindowTotals};
+pub use reconciliation::{
+    Difference, DifferenceKind, Reconciliation, ReconciliationError, ReconciliationOf, Remedy, reconcile, window_of,
+};
+pub use verification::{VerificationPlaces, VerificationProgress, Verified, verify};
 
 use std::path::Path;
 
 use crate::journal::{JournalError, JournalFiles, JournalStart};
+use crate::register::RegisterError;
 
 /// Why an audit could not be done; what it *found* is in [`Recomputed::findings`].
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +59,9 @@ pub enum AuditError {
     /// The journal can't be read to its end.
     #[error("the audit could not read the journal to its end: {0}")]
     Journal(#[from] JournalError),
+    /// The register can't be read.
+    #[error("the audit could not read the register: {0}")]
+    Register(#[from] RegisterError),
 }
 
 /// How many events lie between two reports of progress.

@@ -94,6 +94,11 @@ impl Residency {
         requests.any(|(_, waiting)| matches!(waiting, Waiting::Request(body, _) if body.id == id))
     }
 
+    /// True while the event with this number waits.
+    pub(super) fn is_waiting(&self, number: u64) -> bool {
+        self.waiting.contains_key(&number)
+    }
+
     /// False when too many events of the participant wait already.
     pub(super) fn park(&mut self, number: u64, looked_for: PaymentId, what: Waiting) -> bool {
         let whose = what.participant();

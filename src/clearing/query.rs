@@ -139,6 +139,8 @@ pub struct LedgerSnapshot {
     pub windows: Vec<WindowSnapshot>,
     /// Reversals not yet acknowledged, and those an operator must see to.
     pub reversals_open: [u64; 2],
+    /// The invariant that broke, in words; intake is stopped then.
+    pub breach: Option<String>,
 }
 
 impl Engine {
@@ -314,6 +316,7 @@ impl Engine {
                 self.reversals.count(ReversalState::Due),
                 self.reversals.count(ReversalState::Manual),
             ],
+            breach: self.breach().map(ToString::to_string),
         }
     }
 }

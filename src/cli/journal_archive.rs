@@ -51,6 +51,15 @@ impl Place {
 }
 
 impl PlaceArgs {
+    /// As if it had been said so.
+    pub(super) fn of(directory: &Path, archive: Option<&Path>, scratch: Option<&Path>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            archive: archive.map(Path::to_owned),
+            scratch: scratch.map(Path::to_owned),
+        }
+    }
+
     /// As it was given.
     pub(super) fn directory(&self) -> &Path {
         &self.directory

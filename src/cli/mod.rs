@@ -25,7 +25,9 @@ mod run_report;
 mod settle;
 mod settle_list;
 mod settle_prove;
+mod settle_reconcile;
 mod settle_report;
+mod settle_verify;
 mod sim;
 
 use std::io::IsTerminal;

@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::settle_list::{ListArgs, list};
 use super::settle_prove::{ProveArgs, VerifyProofArgs, prove, verify_proof};
+use super::settle_reconcile::{self, ReconcileArgs};
 use super::settle_report::ReportArgs;
+use super::settle_verify::{self, VerifyArgs};
 use super::{CliError, Verdict};
 use crate::domain::{BusinessDate, WindowId};
 use crate::settlement::merkle::{self, Digest};
@@ -22,6 +24,8 @@ enum SettleCommand {
     Report(ReportArgs),
     Prove(ProveArgs),
     VerifyProof(VerifyProofArgs),
+    Verify(VerifyArgs),
+    Reconcile(ReconcileArgs),
 }
 
 pub(super) fn run(args: &SettleArgs) -> Result<Verdict, CliError> {
@@ -30,6 +34,8 @@ pub(super) fn run(args: &SettleArgs) -> Result<Verdict, CliError> {
         SettleCommand::Report(args) => super::settle_report::run(args),
         SettleCommand::Prove(args) => prove(args),
         SettleCommand::VerifyProof(args) => verify_proof(args),
+        SettleCommand::Verify(args) => settle_verify::run(args),
+        SettleCommand::Reconcile(args) => settle_reconcile::run(args),
     }
 }
 

@@ -185,6 +185,7 @@ fn ledger_json(ledger: &LedgerView) -> Value {
         .collect();
     json!({
         "events": snapshot.event_number,
+        "breach": snapshot.breach,
         "payments": {
             "accepted": figures.accepted,
             "reserved": figures.reserved,

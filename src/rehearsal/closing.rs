@@ -269,6 +269,7 @@ impl World {
         if ledger.figures.parked > 0 {
             return Err(format!("{} events still wait for the register", ledger.figures.parked));
         }
+        self.check_orders(&ledger.snapshot, &audited)?;
         self.check_answers(&audited.by_code, ledger.figures.replies_dropped)?;
         self.check_books(&with_all_nets(ledger.snapshot, &audited.windows))?;
         self.counts.parked = ledger.figures.look_ups;

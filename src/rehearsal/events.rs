@@ -51,6 +51,8 @@ pub(super) enum Due {
     Wake { party: usize, wake: Wake },
     /// The next fault is drawn.
     Fault,
+    /// Operators give orders.
+    Orders,
     /// The switch is started again.
     Start,
     /// An agent that was held goes on.

@@ -25,6 +25,7 @@ mod last_round;
 mod life;
 mod line;
 mod operator;
+mod orders;
 mod party;
 mod plan;
 mod plant;
@@ -93,6 +94,9 @@ counts! {
     jumps: "Jumps of time.",
     wall_steps: "Steps of the wall clock.",
     lies: "Replies and requests that no honest participant sends.",
+    orders: "Orders that operators gave.",
+    orders_journaled: "Orders that reached the journal.",
+    cover_brought_in: "Accounts that approved orders brought cover.",
     parked: "Events that waited for the register.",
     ends_while_parked: "Crashes and stops while an event waited for the register.",
     days_sealed: "Days that were sealed.",

@@ -13,6 +13,7 @@ use crate::journal::{SyncMode, WriteGate};
 use crate::register::{FileDoor, FileGate};
 use crate::sim::Random;
 use crate::switch::{FinalLedger, Stages, StartOptions, SwitchError};
+use crate::wire::OrderEvent;
 
 /// A thread of the profile: it works until there is nothing to do, parks as the daemon's threads do, and is then stepped
 /// only when a peer or its sockets wake it or its own time is up. A wake-up that is missing shows as a switch that sleeps.
@@ -177,6 +178,13 @@ impl Switch {
     /// What keeps the follower from its work, in words.
     pub(super) fn trouble(&self) -> Option<String> {
         self.rest.follower.as_ref()?.trouble()
+    }
+
+    /// An operator's order, on the way that the order desk takes; lost where that is full.
+    pub(super) fn order(&self, order: OrderEvent) {
+        if self.rest.order_ring.push(order).is_ok() {
+            self.rest.order_ring.notify();
+        }
     }
 
     pub(super) fn close_windows(&self) {

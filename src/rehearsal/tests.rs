@@ -135,6 +135,26 @@ fn a_snapshot_that_leaves_out_what_waits_is_found() {
 }
 
 #[test]
+fn cover_that_one_person_moved_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::MoveCoverAlone));
+}
+
+#[test]
+fn cover_that_the_maker_approved_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::ApproveAlone));
+}
+
+#[test]
+fn cover_that_an_approved_order_moves_twice_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::MoveCoverTwice));
+}
+
+#[test]
+fn a_snapshot_that_forgets_proposals_is_found() {
+    is_found_inside(Plant::Engine(EngineFault::SaveWithoutProposals));
+}
+
+#[test]
 fn a_reversal_that_never_arrives_is_found() {
     is_found_as(Plant::ReversalLost, &["has not heard of the Reversal", "misses words"]);
 }

@@ -142,6 +142,7 @@ impl World {
             }
         }
         self.plan_next_fault();
+        self.plan_next_orders();
         self.operator_looks()?;
         let end = self.now + self.plan.span_ns;
         while self.now < end {
@@ -252,6 +253,12 @@ impl World {
                 if !self.healing {
                     self.fault()?;
                     self.plan_next_fault();
+                }
+            }
+            Due::Orders => {
+                if !self.healing {
+                    self.operators_order()?;
+                    self.plan_next_orders();
                 }
             }
             Due::Start => self.start_switch()?,

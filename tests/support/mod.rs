@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod disk_calls;
 pub mod file_system;
+pub mod journal_bytes;
 pub mod threads;
 
 use std::io::{ErrorKind, Read, Write};
