@@ -61,7 +61,9 @@ pub fn audit(
     if outcomes.findings_more > 0 {
         conduct.push(format!("and {} more of this kind", outcomes.findings_more));
     }
-    let mut books = result.books.compare(before, &shutdown.windows, &shutdown.participants);
+    let before = &with_all_nets(before, recomputed.as_ref().ok());
+    let windows = with_all_nets(&shutdown.windows, recomputed.as_ref().ok());
+    let mut books = result.books.compare(before, &windows, &shutdown.participants);
     let settled = shutdown
         .status
         .settlement
@@ -99,6 +101,21 @@ pub fn audit(
         conduct,
     });
     (judged, figures)
+}
+
+/// The windows with the nets that the switch states no more, of windows settled long ago, as the journal gives them.
+fn with_all_nets(windows: &[WindowFigures], recomputed: Option<&Recomputed>) -> Vec<WindowFigures> {
+    let mut windows = windows.to_vec();
+    for window in &mut windows {
+        if window.state != WindowState::Settled.name() || !window.nets.is_empty() {
+            continue;
+        }
+        let journaled = recomputed.and_then(|ours| ours.windows.iter().find(|w| w.id.to_string() == window.id));
+        if let Some(journaled) = journaled {
+            window.nets = journaled.nets.iter().map(|(&index, &net)| (index, net)).collect();
+        }
+    }
+    windows
 }
 
 fn judge(evidence: Evidence) -> AuditFigures {
@@ -258,6 +275,20 @@ mod tests {
         let figures = judge(good());
         assert!(figures.pass, "{:?}", figures.findings);
         assert!(figures.zero_sum && figures.books_match && figures.windows_match && figures.replay_matches);
+    }
+
+    #[test]
+    fn nets_of_a_window_settled_long_ago_are_taken_from_the_journal() {
+        let Evidence {
+            shutdown, recomputed, ..
+        } = good();
+        let mut windows = shutdown.windows;
+        windows[0].state = "settled".to_owned();
+        let nets = std::mem::take(&mut windows[0].nets);
+        assert_eq!(with_all_nets(&windows, recomputed.as_ref().ok())[0].nets, nets);
+        // Of one that is not settled the switch must state them itself.
+        windows[0].state = "closed".to_owned();
+        assert!(with_all_nets(&windows, recomputed.as_ref().ok())[0].nets.is_empty());
     }
 
     #[test]
