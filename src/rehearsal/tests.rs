@@ -145,11 +145,6 @@ fn cover_that_the_maker_approved_is_found() {
 }
 
 #[test]
-fn cover_that_an_approved_order_moves_twice_is_found() {
-    is_found_inside(Plant::Engine(EngineFault::MoveCoverTwice));
-}
-
-#[test]
 fn a_snapshot_that_forgets_proposals_is_found() {
     is_found_inside(Plant::Engine(EngineFault::SaveWithoutProposals));
 }
