@@ -65,12 +65,19 @@ fn live_line(moment: &Moment) -> String {
 }
 
 fn settlement_line(moment: &Moment) -> String {
-    let settlement = moment.status.as_ref().and_then(|status| status.settlement.as_ref());
-    let Some(settlement) = settlement else {
+    let Some((status, settlement)) = moment.status.as_ref().and_then(|s| Some((s, s.settlement.as_ref()?))) else {
         return "settling".to_owned();
     };
     let mut line = format!("settled {} windows", settlement.windows);
-    if let Some(window) = &settlement.window {
+    let behind = status
+        .follower
+        .map_or(0, |follower| status.events.saturating_sub(follower.event));
+    if behind > 0 {
+        let _ = write!(line, "; what files are made of is {behind} events behind");
+    }
+    if settlement.rows_total > 0
+        && let Some(window) = &settlement.window
+    {
         let _ = write!(
             line,
             "; {window}: {} of {} payments",

@@ -134,6 +134,16 @@ pub struct SwitchStatus {
     /// What the settler does.
     #[serde(default)]
     pub settlement: Option<SettlementStatus>,
+    /// The follower, which settlement waits for.
+    #[serde(default)]
+    pub follower: Option<FollowerStatus>,
+}
+
+/// How far the follower is, in a status.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct FollowerStatus {
+    /// The last event it has followed.
+    pub event: u64,
 }
 
 /// The settler in a status.
@@ -302,7 +312,7 @@ impl AdminLink {
         };
         self.wait_for("close-window", closed)?;
         self.ask::<serde_json::Value>("settle")?;
-        let mut last = (0, 0, Instant::now());
+        let mut last = ((0, 0, 0), Instant::now());
         let mut shown = Instant::now();
         while !self
             .windows()?
@@ -311,16 +321,16 @@ impl AdminLink {
         {
             let status = self.status()?;
             let settlement = status.settlement.clone();
-            if let Some(now) = &settlement
-                && (now.windows, now.rows) != (last.0, last.1)
-            {
-                last = (now.windows, now.rows, Instant::now());
+            let (windows, rows) = settlement.as_ref().map_or((0, 0), |now| (now.windows, now.rows));
+            let followed = status.follower.map_or(0, |follower| follower.event);
+            if (windows, rows, followed) != last.0 {
+                last = ((windows, rows, followed), Instant::now());
             }
             if shown.elapsed() > OBSERVE_EVERY {
                 shown = Instant::now();
                 observe(status);
             }
-            if last.2.elapsed() > SETTLING_PATIENCE {
+            if last.1.elapsed() > SETTLING_PATIENCE {
                 let why = settlement.and_then(|settlement| settlement.last_error);
                 let why = why.unwrap_or_else(|| "it was asked for, but is not done".to_owned());
                 let error = io::Error::new(io::ErrorKind::TimedOut, why);
