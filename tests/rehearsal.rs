@@ -44,6 +44,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         3_001_594,
         "a stop that was begun among the faults ended in the middle of the roll call",
     ),
+    (
+        294,
+        "a lost file of the register was taken for one that will be there again, and nobody was told to see to it",
+    ),
 ];
 
 fn pass(seed: u64) -> clearway::rehearsal::Report {
@@ -54,7 +58,7 @@ fn pass(seed: u64) -> clearway::rehearsal::Report {
 fn a_slice_of_seeds_holds_every_promise_and_meets_every_kind_of_trouble() {
     let mut sum = Counts::default();
     // Time must jump by more than two days, and nothing be open then, for a day to be sealed: the last of these does that.
-    for seed in (1..=40).chain([58]) {
+    for seed in (1..=40).chain([70]) {
         sum.add(&pass(seed).counts);
     }
     for (name, count) in sum.fields() {

@@ -333,7 +333,7 @@ impl Follower {
         if let Some(error) = refused {
             let trouble = Trouble::Register(error);
             self.unread_until = now.plus(PAUSE_NS);
-            self.damaged |= !trouble.passes();
+            self.damaged |= !trouble.passes() || trouble.is_lost();
             self.complain(OF_READING, &trouble);
         } else if !self.damaged && self.unread.is_empty() && !self.words_unread && now >= self.unread_until {
             self.has_passed(OF_READING);

@@ -84,6 +84,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// True when a file of the register is gone: no later try will find it.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Register(RegisterError::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// True when it may be over by itself: the disk was full, a file could not be opened.
     pub(super) fn passes(&self) -> bool {
         matches!(

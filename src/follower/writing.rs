@@ -24,7 +24,8 @@ const DAYS_MARGIN: u64 = 2;
 
 impl Follower {
     pub(super) fn take_snapshot_if_due(&mut self, now: UtcNanos) -> Result<usize, Trouble> {
-        let due = |ledger: &Ledger| ledger.schedule.is_due(now, ledger.reader.position());
+        let due =
+            |ledger: &Ledger| ledger.engine.breach().is_none() && ledger.schedule.is_due(now, ledger.reader.position());
         if now < self.snapshot_after || !self.ledger.as_ref().is_some_and(due) {
             return Ok(0);
         }

@@ -148,7 +148,8 @@ impl Housekeeping {
 
     /// Settles every closed window, two events each, once clearing has said which those are.
     fn settle(&mut self) -> usize {
-        if !self.parts.settles_at_once {
+        // Nothing is settled on a ledger that is known to be wrong.
+        if !self.parts.settles_at_once || self.parts.gate.state() == IntakeState::Broken {
             return 0;
         }
         if self.ready && self.asked.is_none() {
@@ -171,7 +172,11 @@ impl Housekeeping {
         self.asked = None;
         let mut work = 1;
         for window in &view.snapshot.windows {
-            let unsettled = matches!(window.state, WindowState::Closed | WindowState::Aborted);
+            // A switch that ended between the two events left it Settling: the first is ignored then, the second fits.
+            let unsettled = matches!(
+                window.state,
+                WindowState::Closed | WindowState::Aborted | WindowState::Settling
+            );
             if !unsettled {
                 continue;
             }

@@ -46,6 +46,8 @@ pub struct StewardParts {
     pub currencies: Vec<Currency>,
     /// When windows close.
     pub windows: WindowSettings,
+    /// True where no settler sees by itself that a window has closed.
+    pub settles_at_once: bool,
     /// What operators wish.
     pub wishes: Arc<Wishes>,
     /// Wakes who settles what was closed.
@@ -131,7 +133,10 @@ impl Steward {
     fn close_windows(&mut self, now: UtcNanos) -> usize {
         let work = self.closing.look(now);
         if self.closing.take_done() && self.parts.windows.settle {
-            self.parts.wishes.settle.store(true, Ordering::Release);
+            // The settler takes this for an operator's word, which ends every pause: it is not said to it by a clock.
+            if self.parts.settles_at_once {
+                self.parts.wishes.settle.store(true, Ordering::Release);
+            }
             self.parts.settler.wake();
         }
         self.parts

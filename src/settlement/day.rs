@@ -1,6 +1,8 @@
 //! Days: what moved each participant's cover, day by day.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use super::camt053;
 use super::error::SettlementError;
@@ -17,6 +19,20 @@ const SHANGHAI_OFFSET_SECONDS: u64 = 8 * 3_600;
 pub const fn end_of(date: BusinessDate) -> UtcNanos {
     let seconds = ((date.day_number() + 1) * DAY_SECONDS).saturating_sub(SHANGHAI_OFFSET_SECONDS);
     UtcNanos(seconds * SECOND)
+}
+
+/// True when a day's files were written before the day was over: its statements end with an interim balance.
+///
+/// # Errors
+/// They can't be read.
+pub fn ends_early(directory: &Path) -> Result<bool, SettlementError> {
+    let statements = directory.join("camt.053");
+    let refused = |source| SettlementError::system(&statements, "read the day's statements")(source);
+    let Some(first) = fs::read_dir(&statements).map_err(refused)?.next() else {
+        return Ok(false);
+    };
+    let text = fs::read_to_string(first.map_err(refused)?.path()).map_err(refused)?;
+    Ok(text.contains("<Cd>ITBD</Cd>"))
 }
 
 /// Writes a day's files.

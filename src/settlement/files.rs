@@ -320,8 +320,16 @@ impl Draft {
             flushed.map_err(SettlementError::system(directory, "flush the directory"))?;
         }
         let is_there = self.directory.is_dir();
-        let differing = if is_there { self.differing()? } else { Vec::new() };
+        let mut differing = if is_there { self.differing()? } else { Vec::new() };
+        if is_there && fs::read(self.directory.join(sums::FILE)).ok().as_deref() != Some(sums.as_bytes()) {
+            differing.push(sums::FILE.to_owned());
+        }
         if is_there && differing.is_empty() {
+            // Whoever gave it its name may have ended before that was on the disk.
+            if let Some(above) = self.directory.parent() {
+                let flushed = self.door.flush_directory(above);
+                flushed.map_err(SettlementError::system(above, "flush the directory"))?;
+            }
             self.remove(&self.temporary)?;
         } else if is_there && existing == Existing::Keep {
             return Err(SettlementError::Occupied {

@@ -10,7 +10,7 @@
 //! soon as an operator asks. Payments that do not come to what the engine has stop intake: that is invariant 7. After a
 //! restart a window in Settling is taken up again, and the same files come of it. Nobody waits for the settler.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,7 +55,9 @@ pub struct SettlerParts {
     pub by_itself: bool,
     /// Days that the spool of a settled window is kept after its close.
     pub spool_days: u32,
-    /// Closed when invariant 7 does not hold.
+    /// Windows that the ledger has settled when the switch starts: the view, which may begin earlier, does not know it yet.
+    pub settled: BTreeSet<WindowId>,
+    /// Closed when invariant 7 does not hold. While it is closed for a broken invariant, nothing is settled.
     pub gate: Arc<IntakeGate>,
     /// The clock.
     pub clock: SwitchClock,
@@ -74,7 +76,7 @@ struct Retry {
 
 /// The settler.
 pub struct Settler {
-    parts: SettlerParts,
+    pub(super) parts: SettlerParts,
     spool: Spool,
     /// Until when an operator's word counts: windows that closed by then are settled.
     wished_until: UtcNanos,
@@ -150,11 +152,16 @@ impl Settler {
     }
 
     fn is_due(&self, window: &SpooledWindow, now: UtcNanos) -> bool {
+        if self.parts.settled.contains(&window.id) {
+            return false;
+        }
+        let wanted = self.parts.by_itself || window.closed <= self.wished_until;
         match window.state {
             WindowState::Open | WindowState::Settled => false,
             WindowState::Settling => true,
-            WindowState::Closed => self.parts.by_itself || window.closed <= self.wished_until,
-            WindowState::Aborted => self.retries.get(&window.id).is_none_or(|retry| now >= retry.at),
+            WindowState::Closed => wanted,
+            // Of one that was aborted before this start nobody knows why.
+            WindowState::Aborted => self.retries.get(&window.id).map_or(wanted, |retry| now >= retry.at),
         }
     }
 
@@ -317,10 +324,11 @@ impl Settler {
                 return Err(SettlementError::Stopped);
             }
             let directory = self.parts.directory.day(statement.date, statement.currency);
-            if !statement.complete || directory.is_dir() {
+            // What was written of the day before it was over, by an operator's report, gives way.
+            if !statement.complete || (directory.is_dir() && !super::day::ends_early(&directory)?) {
                 return Ok(());
             }
-            super::day::write_day(&statement, &self.parts.directory, Existing::Keep)?;
+            super::day::write_day(&statement, &self.parts.directory, Existing::Replace)?;
             days += 1;
             Ok(())
         })?;
@@ -364,7 +372,12 @@ impl Settler {
 impl Agent for Settler {
     fn do_work(&mut self) -> Result<usize, AgentError> {
         let now = self.parts.clock.now();
-        let mut work = self.take_wish(now) + self.hand_over();
+        let mut work = self.hand_over();
+        // Nothing is settled on a ledger that is known to be wrong.
+        if self.parts.gate.state() == IntakeState::Broken {
+            return Ok(work);
+        }
+        work += self.take_wish(now);
         work += self.settle(now);
         work += self.write_days(now);
         work += self.tidy(now);

@@ -1,5 +1,6 @@
 //! The settler's claims, with a spool that the test writes and a ledger that the test moves.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,7 @@ impl Office {
             wished: Box::new(move || wished.swap(false, Ordering::AcqRel)),
             by_itself: false,
             spool_days: 7,
+            settled: BTreeSet::new(),
             gate: Arc::clone(&gate),
             clock: SwitchClock::manual(time.clone()),
             progress: Arc::default(),
@@ -197,10 +199,30 @@ fn payments_that_do_not_come_to_the_engine_s_sums_stop_intake_and_wait_for_an_op
     house.follow(&script, script.events.len());
     let mut office = Office::around(place, script, house);
     office.wish.store(true, Ordering::Relaxed);
-    assert_eq!(office.work()[..2], [BeginSettlement, Aborted]);
+    assert_eq!(office.work(), [BeginSettlement, Aborted]);
     assert_eq!(office.gate.state(), IntakeState::Broken);
     office.time.advance(3_600 * SECOND);
+    office.wish.store(true, Ordering::Relaxed);
+    assert_eq!(
+        office.work(),
+        [],
+        "nothing at all is settled while an invariant is broken"
+    );
+    // After a start, when somebody says so.
+    let Office {
+        place, script, house, ..
+    } = office;
+    let mut office = Office::around(place, script, house);
     assert_eq!(office.work(), [], "it is not tried again by itself");
     office.wish.store(true, Ordering::Relaxed);
     assert_eq!(office.work(), [BeginSettlement, Aborted]);
+}
+
+#[test]
+fn what_the_ledger_had_settled_before_a_start_is_not_settled_again_though_the_view_begins_earlier() {
+    let mut office = Office::new();
+    let first = office.house.engine.window_standings().next().unwrap().id;
+    office.settler.parts.settled.insert(first);
+    office.wish.store(true, Ordering::Relaxed);
+    assert_eq!(office.work(), [BeginSettlement, Settled], "the other one alone");
 }

@@ -261,6 +261,10 @@ fn files_that_differ_are_left_as_they_are_and_named_unless_they_are_to_be_replac
     assert_eq!(files_in(place.path()), spoiled, "nothing was touched");
     assert!(!write(Existing::Replace).unwrap().1.was_there);
     assert_eq!(files_in(&written), good);
+    fs::remove_file(written.join("SHA256SUMS")).unwrap();
+    assert!(write(Existing::Keep).unwrap_err().to_string().contains("SHA256SUMS"));
+    assert!(!write(Existing::Replace).unwrap().1.was_there);
+    assert_eq!(files_in(&written), good);
 }
 
 #[test]

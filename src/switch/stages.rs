@@ -16,7 +16,7 @@ use crate::agent::{Agent, CompositeAgent, IntakeGate, Ring, StopFlag, SwitchCloc
 use crate::clearing::Engine;
 use crate::config::{AgentRole, Directory, Profile, Settings};
 use crate::dispatch::{Dispatch, DispatchCounters, DispatchParts};
-use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId};
+use crate::domain::{Currency, MILLISECOND, SECOND, UtcNanos, WindowId, WindowState};
 use crate::follower::{Follower, FollowerCounters, FollowerParts};
 use crate::housekeeping::{
     Desk, Housekeeping, HousekeepingParts, OrderDesk, SnapshotDesk, Steward, StewardParts, StewardView, Wishes,
@@ -384,6 +384,14 @@ impl Stages {
             agents.insert(AgentRole::Follower, vec![Box::new(Follower::new(parts))]);
             counters
         });
+        let settled = recalled
+            .engine
+            .snapshot()
+            .windows
+            .iter()
+            .filter(|window| window.state == WindowState::Settled)
+            .map(|window| window.id)
+            .collect();
         let clearing = ClearingParts {
             engine: recalled.engine,
             register,
@@ -440,6 +448,7 @@ impl Stages {
                 wished: Box::new(move || wishes.settle.swap(false, Ordering::AcqRel)),
                 by_itself: settings.windows.settle,
                 spool_days: settings.settlement.spool_days,
+                settled,
                 gate: Arc::clone(&gate),
                 clock: clock.clone(),
                 progress: Arc::clone(&progress),
@@ -476,6 +485,7 @@ impl Stages {
             desk: Arc::clone(&desk),
             currencies: currencies.clone(),
             windows: settings.windows.clone(),
+            settles_at_once: !settings.settlement.files,
             wishes: Arc::clone(&wishes),
             settler: threads.of(AgentRole::Housekeeping, 0)?,
             view: Arc::clone(&steward),
