@@ -1,6 +1,7 @@
 //! The follower's agent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,8 @@ pub struct Follower {
     words_unread: bool,
     /// A file of the register was found damaged: that is said until somebody sees to it and the switch starts again.
     damaged: bool,
+    /// A file of the register that was missing when it was asked for.
+    lost: Option<PathBuf>,
     /// Until then what could not be read is not tried again.
     unread_until: UtcNanos,
     /// What it can't do at the moment: to follow and file, to take snapshots, to read the register.
@@ -96,6 +99,7 @@ impl Follower {
             unread: Vec::new(),
             words_unread: false,
             damaged: false,
+            lost: None,
             unread_until: UtcNanos(0),
             troubles: [None, None, None],
             stopped: false,
@@ -333,9 +337,16 @@ impl Follower {
         if let Some(error) = refused {
             let trouble = Trouble::Register(error);
             self.unread_until = now.plus(PAUSE_NS);
-            self.damaged |= !trouble.passes() || trouble.is_lost();
+            self.damaged |= !trouble.passes();
+            self.lost = trouble.lost_file().map(Path::to_owned).or(self.lost.take());
             self.complain(OF_READING, &trouble);
-        } else if !self.damaged && self.unread.is_empty() && !self.words_unread && now >= self.unread_until {
+        } else if !self.damaged
+            && self.lost.as_ref().is_none_or(|file| file.exists())
+            && self.unread.is_empty()
+            && !self.words_unread
+            && now >= self.unread_until
+        {
+            self.lost = None;
             self.has_passed(OF_READING);
         }
         work

@@ -1,6 +1,7 @@
 //! What the follower is made of, and what can keep it from its work.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::counters::FollowerCounters;
@@ -84,9 +85,14 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// True when a file of the register is gone: no later try will find it.
-    pub(super) fn is_lost(&self) -> bool {
-        matches!(self, Self::Register(RegisterError::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
+    /// A file of the register that is gone: whoever asks for what is in it is told to come again, until it is back.
+    pub(super) fn lost_file(&self) -> Option<&Path> {
+        match self {
+            Self::Register(RegisterError::System { file, source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Some(file)
+            }
+            _ => None,
+        }
     }
 
     /// True when it may be over by itself: the disk was full, a file could not be opened.
