@@ -73,6 +73,11 @@ const PROGRESS_EVENTS: u64 = 1 << 16;
 /// # Errors
 /// [`AuditError`] when the journal can't be read, or is damaged where it had been durable.
 pub fn recompute(directory: &Path, mut progress: impl FnMut(u64)) -> Result<Recomputed, AuditError> {
+    read_all(directory, &mut progress).map(Auditor::finish)
+}
+
+/// An auditor that has read the whole journal.
+fn read_all(directory: &Path, progress: &mut impl FnMut(u64)) -> Result<Auditor, AuditError> {
     let files = JournalFiles::open(directory)?;
     let mut auditor = Auditor::new();
     for record in files.records_from(&JournalStart::BEGINNING)? {
@@ -83,5 +88,5 @@ pub fn recompute(directory: &Path, mut progress: impl FnMut(u64)) -> Result<Reco
         }
     }
     progress(auditor.events());
-    Ok(auditor.finish())
+    Ok(auditor)
 }

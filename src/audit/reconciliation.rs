@@ -6,13 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::auditor::Auditor;
 use super::books::{Books, Payment};
 use super::books_file::{BooksError, parse_window, read_books};
 use super::sorting::BookLine;
-use super::{AuditError, PROGRESS_EVENTS};
+use super::{AuditError, read_all};
 use crate::domain::{Currency, Kind, PaymentId, PaymentState, WindowId};
-use crate::journal::{JournalFiles, JournalStart};
 
 /// Differences of each sort that are kept.
 const DIFFERENCES_MAX: usize = 10_000;
@@ -227,7 +225,7 @@ pub fn reconcile(
     if let Some(journal) = &what.journal
         && !extras.is_empty()
     {
-        let auditor = ledger_of(journal, &mut progress)?;
+        let auditor = read_all(journal, &mut progress)?;
         for (id, at) in extras {
             explain(&auditor.books, id, &mut found.differences[at]);
         }
@@ -416,19 +414,6 @@ fn in_another_window(difference: &mut Difference, window: WindowId) {
     difference.remedy = Remedy::None;
     difference.participant_does = "nothing but to count it in that window";
     difference.switch_does = "nothing";
-}
-
-fn ledger_of(journal: &Path, progress: &mut impl FnMut(u64)) -> Result<Auditor, AuditError> {
-    let files = JournalFiles::open(journal)?;
-    let mut auditor = Auditor::new();
-    for record in files.records_from(&JournalStart::BEGINNING)? {
-        let record = record?;
-        auditor.apply(record.kind, record.number, record.time, record.payload);
-        if auditor.events().is_multiple_of(PROGRESS_EVENTS) {
-            progress(auditor.events());
-        }
-    }
-    Ok(auditor)
 }
 
 /// What the journal says became of a payment that the books have and the window has not.
